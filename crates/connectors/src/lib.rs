@@ -1,0 +1,15 @@
+//! The outside world, one file per thing Holdfast talks to.
+//!
+//! Sources bring events in through [`holdfast_model::Intake`]; destinations act on them behind
+//! [`holdfast_model::Destination`]. Neither can reach the queue: a destination sends once and says
+//! what happened, and what becomes of the event is the pipeline's decision.
+
+mod body;
+pub mod destinations;
+pub mod http;
+pub mod secrets;
+mod serial;
+pub mod sources;
+
+#[cfg(test)]
+mod testing;

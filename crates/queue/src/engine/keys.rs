@@ -1,0 +1,140 @@
+//! The layout of the one tree: a letter for what it is, then what names it, in key order.
+//!
+//! ```text
+//! f                      format, plain text, readable by every version
+//! m                      meta: log id, head, counts
+//! t                      intent: keys of a write that is larger than one atomic batch
+//! c <seq:8> <part>       log chunk, by its first sequence number
+//! l <lane>               lane: position, settled spans, counters, state
+//! r <lane> 0 <seq:8> <generation> <part>   retry record
+//! b <owner>              how many dead letters an owner has
+//! d <owner> 0 <seq:8> <part>               dead letter
+//! s <source key>         source position
+//! i <hour:4> <key:16>    idempotency key
+//! j <id:8> <part>        replay job
+//! a <number:8> <part>    audit entry
+//! q <key>                a damaged record, set aside under its old key
+//! ```
+
+use holdfast_model::Seq;
+
+pub(crate) const FORMAT: &[u8] = b"f";
+pub(crate) const META: &[u8] = b"m";
+pub(crate) const INTENT: &[u8] = b"t";
+
+/// What a store of this version holds under [`FORMAT`].
+pub(crate) const FORMAT_NAME: &str = "holdfast-queue 1";
+
+fn key(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![letter];
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+pub(crate) fn chunk(first: Seq) -> Vec<u8> {
+    key(b'c', &[&first.to_be_bytes()])
+}
+
+pub(crate) fn lane(name: &str) -> Vec<u8> {
+    key(b'l', &[name.as_bytes()])
+}
+
+pub(crate) fn retry(lane: &str, id: Seq, generation: u8) -> Vec<u8> {
+    key(b'r', &[lane.as_bytes(), b"\0", &id.to_be_bytes(), &[generation]])
+}
+
+pub(crate) fn retries(lane: &str) -> Vec<u8> {
+    key(b'r', &[lane.as_bytes(), b"\0"])
+}
+
+pub(crate) fn dead_box(owner: &str) -> Vec<u8> {
+    key(b'b', &[owner.as_bytes()])
+}
+
+pub(crate) fn dead(owner: &str, seq: Seq) -> Vec<u8> {
+    key(b'd', &[owner.as_bytes(), b"\0", &seq.to_be_bytes()])
+}
+
+pub(crate) fn source(name: &str) -> Vec<u8> {
+    key(b's', &[name.as_bytes()])
+}
+
+pub(crate) fn idempotency(hour: u32, hash: &[u8; 16]) -> Vec<u8> {
+    key(b'i', &[&hour.to_be_bytes(), hash])
+}
+
+pub(crate) fn job(id: u64) -> Vec<u8> {
+    key(b'j', &[&id.to_be_bytes()])
+}
+
+pub(crate) fn audit(number: u64) -> Vec<u8> {
+    key(b'a', &[&number.to_be_bytes()])
+}
+
+pub(crate) fn set_aside(original: &[u8]) -> Vec<u8> {
+    key(b'q', &[original])
+}
+
+/// The range of all keys that begin with `prefix`.
+pub(crate) fn under(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    (prefix.to_vec(), end)
+}
+
+/// The first sequence number of a chunk's key.
+pub(crate) fn chunk_first(key: &[u8]) -> Option<Seq> {
+    match key {
+        [b'c', seq @ .., _part] => Some(Seq::from_be_bytes(seq.try_into().ok()?)),
+        _ => None,
+    }
+}
+
+/// Owner and sequence number of a dead letter's key.
+pub(crate) fn dead_id(key: &[u8]) -> Option<(String, Seq)> {
+    let rest = key.strip_prefix(b"d")?;
+    let end = rest.iter().position(|b| *b == 0)?;
+    let owner = String::from_utf8(rest[..end].to_vec()).ok()?;
+    let seq = rest.get(end + 1..end + 9)?;
+    Some((owner, Seq::from_be_bytes(seq.try_into().ok()?)))
+}
+
+/// Id, generation and part of a retry record's key, behind the lane's prefix.
+pub(crate) fn retry_id(prefix: &[u8], key: &[u8]) -> Option<(Seq, u8, u8)> {
+    match key.strip_prefix(prefix)? {
+        [seq @ .., generation, part] => {
+            Some((Seq::from_be_bytes(seq.try_into().ok()?), *generation, *part))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_by_sequence_number_and_read_back() {
+        assert!(chunk(255) < chunk(256));
+        assert_eq!(chunk_first(&crate::record::part_key(&chunk(77), 3)), Some(77));
+        let dead = crate::record::part_key(&dead("source.wazuh", 9), 0);
+        assert_eq!(dead_id(&dead), Some(("source.wazuh".into(), 9)));
+        let retry = crate::record::part_key(&retry("a", 5, 2), 1);
+        assert_eq!(retry_id(&retries("a"), &retry), Some((5, 2, 1)));
+    }
+
+    #[test]
+    fn one_lane_s_keys_do_not_reach_into_another_s() {
+        let (from, to) = under(&retries("a"));
+        let other = retry("ab", 1, 0);
+        assert!(!(from..to).contains(&other));
+        assert_eq!(under(b"a\xff"), (b"a\xff".to_vec(), b"b".to_vec()));
+    }
+}
