@@ -3,9 +3,9 @@
  *
  * Promised: the journal holds, in the order in which they took effect, all writes (with their
  * data), changes of size, changes of names, and the begin and end of each sync that the program
- * makes through libc below the root. A write is noted and performed under one lock, so whatever
+ * makes through libc below the root. A change is noted and performed under one lock, so whatever
  * stands in the journal before a sync's begin is on the disk at its end. Each record is one
- * write(2), so `kill -9` loses nothing: at most the last record is torn, or noted and not done.
+ * write(2), so `kill -9` loses none.
  *
  * Not promised: mmap, io_uring, raw system calls, statically linked programs, and two programs
  * writing at once. The replayer compares the journal with the files that the program left behind,
@@ -18,151 +18,8 @@
  * POWERCUT_RANGE_IS_FDATASYNC=1      sync_file_range does what fdatasync does
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <pthread.h>
+#include "record.h"
 #include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <time.h>
-#include <unistd.h>
-
-/* The same numbers stand in journal.rs. */
-enum { OPEN = 1, WRITE, SHORT, RESIZE, ALLOCATE, SYNC_BEGIN, SYNC_END, SYNC_IGNORED, SYNC_RANGE,
-       RENAME, LINK, UNLINK, MKDIR };
-enum { CREATED = 1, TRUNCATED = 2, DATA_ONLY = 4 };
-#define MAGIC 0x31434a50u /* "PJC1" */
-
-struct header {
-    uint32_t magic, op;
-    uint64_t seq; /* the record's own offset in the journal: unique and rising, also across runs */
-    uint64_t ns;  /* CLOCK_MONOTONIC, taken before the operation is performed */
-    uint64_t ino, offset, length, ref, flags;
-    uint32_t path_len, path2_len;
-    uint64_t data_len;
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char root[PATH_MAX], ignored_name[NAME_MAX + 1];
-static size_t root_len;
-static dev_t root_dev;
-static int journal = -1, range_is_fdatasync;
-static uint64_t journal_end;
-
-static void die(const char *why) {
-    dprintf(2, "powercut: %s: %s\n", why, strerror(errno));
-    _exit(97); /* an incomplete journal would prove nothing */
-}
-
-__attribute__((constructor)) static void start(void) {
-    const char *r = getenv("POWERCUT_ROOT"), *j = getenv("POWERCUT_JOURNAL"),
-               *i = getenv("POWERCUT_IGNORE_FDATASYNC");
-    struct stat st;
-    if (!r || !j) return;
-    if (!realpath(r, root) || stat(root, &st)) die("POWERCUT_ROOT");
-    root_len = strlen(root);
-    root_dev = st.st_dev;
-    if (i) snprintf(ignored_name, sizeof ignored_name, "%s", i);
-    range_is_fdatasync = getenv("POWERCUT_RANGE_IS_FDATASYNC") != NULL;
-    int fd = syscall(SYS_openat, AT_FDCWD, j, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0 || fstat(fd, &st)) die("POWERCUT_JOURNAL");
-    journal_end = st.st_size;
-    journal = fd;
-}
-
-/* === which files are ours: inodes below the root, learned when they are opened === */
-
-#define SLOTS 65536
-static struct { uint64_t ino; int live, ignored; } known[SLOTS];
-
-static int slot(uint64_t ino) {
-    for (int probe = 0; probe < SLOTS; probe++) {
-        int at = (ino + probe) % SLOTS;
-        if (known[at].ino == ino || known[at].ino == 0) return at;
-    }
-    die("too many files");
-    return -1;
-}
-
-static int ours(int fd, struct stat *st) {
-    return journal >= 0 && fstat(fd, st) == 0 && st->st_dev == root_dev &&
-           (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode)) && known[slot(st->st_ino)].live;
-}
-
-/* The path below the root ("" is the root itself), or NULL when it is elsewhere. */
-static const char *below(int dir, const char *path, char *out) {
-    char whole[2 * PATH_MAX], parent[2 * PATH_MAX], link[64];
-    int saved = errno;
-    const char *result = NULL;
-    if (journal < 0 || !path) return NULL;
-    if (path[0] == '/') snprintf(whole, sizeof whole, "%s", path);
-    else {
-        ssize_t n = -1;
-        if (dir == AT_FDCWD) n = getcwd(parent, PATH_MAX) ? (ssize_t)strlen(parent) : -1;
-        else {
-            snprintf(link, sizeof link, "/proc/self/fd/%d", dir);
-            n = readlink(link, parent, PATH_MAX);
-        }
-        if (n < 0) goto done;
-        snprintf(whole, sizeof whole, "%.*s/%s", (int)n, parent, path);
-    }
-    size_t len = strlen(whole);
-    while (len > 1 && whole[len - 1] == '/') whole[--len] = 0;
-    char *name = strrchr(whole, '/') + 1;
-    if (!*name || !strcmp(name, ".") || !strcmp(name, "..")) {
-        if (!realpath(whole, out)) goto done;
-    } else { /* the last part may not exist yet, and is not followed when it is a link */
-        snprintf(parent, sizeof parent, "%.*s", (int)(name - whole), whole);
-        if (!realpath(parent, out) || strlen(out) + strlen(name) + 2 > PATH_MAX) goto done;
-        if (strcmp(out, "/")) strcat(out, "/");
-        strcat(out, name);
-    }
-    if (!strncmp(out, root, root_len) && (out[root_len] == '/' || !out[root_len]))
-        result = out + root_len + (out[root_len] == '/');
-done:
-    errno = saved;
-    return result;
-}
-
-/* === the journal === */
-
-/* Call with the lock held. Returns the record's number. */
-static uint64_t note(struct header h, const char *path, const char *path2,
-                     const struct iovec *data, int parts) {
-    static struct iovec out[IOV_MAX];
-    struct timespec now;
-    int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    h.magic = MAGIC;
-    h.seq = journal_end;
-    h.ns = now.tv_sec * 1000000000ull + now.tv_nsec;
-    h.path_len = path ? strlen(path) : 0;
-    h.path2_len = path2 ? strlen(path2) : 0;
-    if (parts + 3 > IOV_MAX) die("too many parts in one write");
-    out[0] = (struct iovec){&h, sizeof h};
-    out[1] = (struct iovec){(void *)path, h.path_len};
-    out[2] = (struct iovec){(void *)path2, h.path2_len};
-    for (int i = 0; i < parts; i++) {
-        out[3 + i] = data[i];
-        h.data_len += data[i].iov_len;
-    }
-    uint64_t total = sizeof h + h.path_len + h.path2_len + h.data_len;
-    if (syscall(SYS_writev, journal, out, parts + 3) != (ssize_t)total) die("cannot write the journal");
-    journal_end += total;
-    errno = saved;
-    return h.seq;
-}
-
-static uint64_t inode(int dir, const char *path) {
-    struct stat st;
-    return fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) ? 0 : st.st_ino;
-}
 
 /* === open === */
 
@@ -176,7 +33,7 @@ static int do_open(int dir, const char *path, int flags, mode_t mode) {
         if (fd >= 0 && ours(fd, &st)) known[slot(st.st_ino)].live = 0;
         return fd;
     }
-    pthread_mutex_lock(&lock);
+    enter();
     uint64_t before = inode(dir, path);
     int fd = syscall(SYS_openat, dir, path, flags, mode);
     if (fd >= 0 && fstat(fd, &st) == 0) {
@@ -190,7 +47,7 @@ static int do_open(int dir, const char *path, int flags, mode_t mode) {
         h.flags = (created ? CREATED : 0) | (flags & O_TRUNC ? TRUNCATED : 0);
         note(h, rel, NULL, NULL, 0);
     }
-    pthread_mutex_unlock(&lock);
+    leave();
     return fd;
 }
 
@@ -218,7 +75,7 @@ static ssize_t do_write(int fd, const struct iovec *data, int parts, off_t at) {
     ssize_t done, length = 0;
     uint64_t seq = 0;
     if (mine) {
-        pthread_mutex_lock(&lock);
+        enter();
         off_t offset = at >= 0 ? at : lseek(fd, 0, SEEK_CUR);
         if ((fcntl(fd, F_GETFL) & O_APPEND) && fstat(fd, &st) == 0) offset = st.st_size;
         for (int i = 0; i < parts; i++) length += data[i].iov_len;
@@ -228,9 +85,10 @@ static ssize_t do_write(int fd, const struct iovec *data, int parts, off_t at) {
     if (at >= 0) done = syscall(SYS_pwritev, fd, data, parts, at, 0);
     else done = syscall(SYS_writev, fd, data, parts);
     if (mine) {
-        struct header h = {.op = SHORT, .ino = st.st_ino, .ref = seq, .length = done < 0 ? 0 : done};
+        struct header h = {.op = SHORT, .ino = st.st_ino, .ref = seq};
+        h.length = done < 0 ? 0 : done;
         if (done != length) note(h, NULL, NULL, NULL, 0);
-        pthread_mutex_unlock(&lock);
+        leave();
     }
     return done;
 }
@@ -264,11 +122,11 @@ ssize_t sendfile(int out, int in, off_t *at, size_t n) { return sendfile64(out, 
 static int do_size(int fd, struct header h, long (*act)(int, struct header)) {
     struct stat st;
     if (!ours(fd, &st)) return act(fd, h);
-    pthread_mutex_lock(&lock);
+    enter();
     int failed = act(fd, h); /* noted afterwards: a change that failed is no change */
     h.ino = st.st_ino;
     if (!failed) note(h, NULL, NULL, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    leave();
     return failed;
 }
 static long act_resize(int fd, struct header h) { return syscall(SYS_ftruncate, fd, h.length); }
@@ -299,17 +157,17 @@ int truncate(const char *path, off_t n) { return truncate64(path, n); }
 static int do_sync(int fd, int number, uint64_t flags) {
     struct stat st;
     if (!ours(fd, &st)) return syscall(number, fd);
-    pthread_mutex_lock(&lock);
+    enter();
     int ignored = (flags & DATA_ONLY) && known[slot(st.st_ino)].ignored;
     struct header h = {.op = ignored ? SYNC_IGNORED : SYNC_BEGIN, .ino = st.st_ino, .flags = flags};
     uint64_t begin = note(h, NULL, NULL, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    leave();
     if (ignored) return 0;
     int failed = syscall(number, fd); /* not under the lock: other threads write meanwhile */
-    pthread_mutex_lock(&lock);
+    enter();
     struct header end = {.op = SYNC_END, .ino = st.st_ino, .ref = begin, .length = !failed};
     note(end, NULL, NULL, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    leave();
     return failed;
 }
 int fsync(int fd) { return do_sync(fd, SYS_fsync, 0); }
@@ -318,10 +176,10 @@ int sync_file_range(int fd, off_t at, off_t n, unsigned flags) {
     struct stat st;
     if (range_is_fdatasync) return fdatasync(fd);
     if (ours(fd, &st)) {
-        pthread_mutex_lock(&lock);
+        enter();
         struct header h = {.op = SYNC_RANGE, .ino = st.st_ino, .offset = at, .length = n};
         note(h, NULL, NULL, NULL, 0);
-        pthread_mutex_unlock(&lock);
+        leave();
     }
     return syscall(SYS_sync_file_range, fd, at, n, flags);
 }
@@ -333,11 +191,11 @@ int renameat2(int d1, const char *from, int d2, const char *to, unsigned flags) 
     const char *r1 = below(d1, from, b1), *r2 = below(d2, to, b2);
     if (!r1 && !r2) return syscall(SYS_renameat2, d1, from, d2, to, flags);
     if (!r1 || !r2) return errno = EXDEV, -1; /* a file would enter or leave the model */
-    pthread_mutex_lock(&lock);
+    enter();
     int failed = syscall(SYS_renameat2, d1, from, d2, to, flags);
     struct header h = {.op = RENAME, .flags = flags};
     if (!failed) note(h, r1, r2, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    leave();
     return failed;
 }
 int renameat(int d1, const char *from, int d2, const char *to) {
@@ -350,10 +208,10 @@ int linkat(int d1, const char *from, int d2, const char *to, int flags) {
     const char *r1 = below(d1, from, b1), *r2 = below(d2, to, b2);
     if (!r1 && !r2) return syscall(SYS_linkat, d1, from, d2, to, flags);
     if (!r1 || !r2) return errno = EXDEV, -1;
-    pthread_mutex_lock(&lock);
+    enter();
     int failed = syscall(SYS_linkat, d1, from, d2, to, flags);
     if (!failed) note((struct header){.op = LINK}, r1, r2, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    leave();
     return failed;
 }
 int link(const char *from, const char *to) { return linkat(AT_FDCWD, from, AT_FDCWD, to, 0); }
@@ -362,10 +220,10 @@ int unlinkat(int dir, const char *path, int flags) {
     char buffer[PATH_MAX];
     const char *rel = below(dir, path, buffer);
     if (!rel) return syscall(SYS_unlinkat, dir, path, flags);
-    pthread_mutex_lock(&lock);
+    enter();
     int failed = syscall(SYS_unlinkat, dir, path, flags);
     if (!failed) note((struct header){.op = UNLINK}, rel, NULL, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    leave();
     return failed;
 }
 int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
@@ -375,10 +233,10 @@ int mkdirat(int dir, const char *path, mode_t mode) {
     char buffer[PATH_MAX];
     const char *rel = below(dir, path, buffer);
     if (!rel) return syscall(SYS_mkdirat, dir, path, mode);
-    pthread_mutex_lock(&lock);
+    enter();
     int failed = syscall(SYS_mkdirat, dir, path, mode);
     if (!failed) note((struct header){.op = MKDIR, .ino = inode(dir, path)}, rel, NULL, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    leave();
     return failed;
 }
 int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }

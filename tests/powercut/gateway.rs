@@ -76,7 +76,7 @@ start = "all"
 [destinations.flaky]
 type = "webhook"
 url = "http://127.0.0.1:{flaky_port}/flaky"
-batch = {{ max_events = 20, max_wait = "20ms" }}
+batch = {{ max_events = 100, max_wait = "20ms" }}
 retry = {{ initial = "100ms", max = "1s" }}
 start = "all"
 "#

@@ -15,15 +15,13 @@ const TRUNCATED: u64 = 2;
 pub(crate) struct Journal {
     pub(crate) bytes: Vec<u8>,
     pub(crate) records: Vec<Record>,
-    /// Where the last whole record ends. Beyond it stands what `kill -9` tore.
-    pub(crate) end: usize,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     /// Rising, with gaps; syncs refer to it.
     pub(crate) seq: u64,
-    /// CLOCK_MONOTONIC just before the operation.
+    /// CLOCK_MONOTONIC, before the program learned that it was done.
     pub(crate) ns: u64,
     pub(crate) op: Op,
 }
@@ -86,7 +84,7 @@ impl Journal {
         Self::parse(fs::read(path)?)
     }
 
-    fn parse(bytes: Vec<u8>) -> io::Result<Self> {
+    pub(crate) fn parse(bytes: Vec<u8>) -> io::Result<Self> {
         let mut records: Vec<Record> = Vec::new();
         let mut at_seq: HashMap<u64, usize> = HashMap::new();
         let mut end = 0;
@@ -103,7 +101,7 @@ impl Journal {
             at_seq.insert(raw.seq, records.len());
             records.push(raw.record(&bytes)?);
         }
-        Ok(Self { bytes, records, end })
+        Ok(Self { bytes, records })
     }
 }
 

@@ -69,7 +69,9 @@ impl Run {
             gateway.ready().unwrap_or_else(|why| panic!("{why}"));
             let load = Load::start(place.port, gateway::TOKEN, &alerts, &sent);
             thread::sleep(life);
+            let frozen = shim.freeze().expect("hold the gateway still");
             drop(gateway); // under load: this is the `kill -9`
+            drop(frozen);
             drop(load);
             journal = Some(shim.finished(gateway::EXPENDABLE));
         }

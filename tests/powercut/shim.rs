@@ -8,11 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{
-    disk::Disk,
-    journal::{Journal, Op},
-    names::Rule,
-};
+use crate::{disk::Disk, journal::Journal, names::Rule};
 
 /// A folder that one program lives in: `root` is the modelled disk, the journal lies beside it.
 pub(crate) struct Shim {
@@ -48,30 +44,23 @@ impl Shim {
         }
     }
 
+    /// Holds the program still between two changes of its disk. Kill it meanwhile, and the journal
+    /// says exactly what was done.
+    pub(crate) fn freeze(&self) -> io::Result<fs::File> {
+        let journal = fs::File::open(&self.journal)?;
+        journal.lock()?;
+        Ok(journal)
+    }
+
     /// Reads the journal of a program that has ended, and holds it against the files it left:
     /// whatever reached them by a way that the shim does not see makes this fail.
-    ///
-    /// Cuts off what `kill -9` tore: half a record, or a write that was noted and not performed.
-    /// So the next run of the program can go on with the same journal.
     pub(crate) fn finished(&self, skip: &[&str]) -> Journal {
-        let mut journal = Journal::read(&self.journal).unwrap_or_else(|error| {
+        let journal = Journal::read(&self.journal).unwrap_or_else(|error| {
             panic!("no journal: is the program linked statically? ({error})")
         });
-        let found = files_below(&self.root, skip);
-        let mut difference = differs(&journal, &found, skip);
-        if difference.is_some()
-            && let Some(last) = journal.records.pop_if(|last| matches!(last.op, Op::Write { .. }))
-        {
-            journal.end = last.seq as usize;
-            if differs(&journal, &found, skip).is_none() {
-                difference = None;
-            }
-        }
-        if let Some(difference) = difference {
+        if let Some(difference) = differs(&journal, &files_below(&self.root, skip), skip) {
             panic!("the journal does not explain the disk: {difference}");
         }
-        let file = fs::OpenOptions::new().write(true).open(&self.journal).expect("journal");
-        file.set_len(journal.end as u64).expect("cut the journal");
         journal
     }
 }

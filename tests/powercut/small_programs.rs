@@ -136,6 +136,16 @@ fn a_change_that_the_shim_did_not_see_is_found() {
 }
 
 #[test]
+fn a_journal_torn_anywhere_is_read_up_to_the_tear() {
+    let life = live("append, synced", |_| {});
+    let (whole, count) = (&life.journal.bytes, life.journal.records.len());
+    for len in (0..whole.len()).step_by(37) {
+        let torn = Journal::parse(whole[..len].to_vec()).unwrap();
+        assert!(torn.records.len() < count);
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_image() {
     let life = live("append, not synced", |_| {});
     let images = |seed| {

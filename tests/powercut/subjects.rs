@@ -149,6 +149,10 @@ fn every_kind_of_change(root: &Path) {
     fs::remove_file(root.join("a/b/one")).unwrap();
     let outside = root.with_file_name("outside");
     fs::write(&outside, vec![9; 5_000]).unwrap();
+    // A child goes on in the same journal, as long as its parent waits.
+    let mut fallocate = Command::new("fallocate");
+    assert!(fallocate.args(["-l", "30000"]).arg(root.join("three")).status().unwrap().success());
+    OpenOptions::new().append(true).open(root.join("three")).unwrap().write_all(b"end").unwrap();
     let mut read = String::new();
     File::open("/proc/self/comm").unwrap().read_to_string(&mut read).unwrap();
 }

@@ -26,13 +26,14 @@ const CONTROL_CUTS: usize = 20;
 const RESUMED: usize = 8;
 const FIRST_STARTS: usize = 8;
 
-const LIFE: Duration = Duration::from_secs(6);
+const LIFE: Duration = Duration::from_secs(5);
 const CONTROL_LIFE: Duration = Duration::from_secs(3);
 
 /// The control is generous: whatever is older than this has reached the disk by itself.
 const WRITEBACK: Duration = Duration::from_secs(1);
 
-const ARRIVAL_TRIES_MAX: usize = 600;
+/// So often in a row nothing new arrives before the rest counts as lost.
+const QUIET_TRIES_MAX: usize = 200;
 const ARRIVAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// What one cut left behind.
@@ -64,7 +65,8 @@ fn acknowledged_alerts_survive_a_power_cut() {
     let starts: Vec<usize> = (0..FIRST_STARTS).map(|_| dice.random_range(0..first)).collect();
 
     println!(
-        "{} alerts acknowledged, {} lines tailed, {} and {} delivered, {} operations, {} bytes, seed {seed}",
+        "{} alerts acknowledged, {} lines tailed, {} and {} delivered, {} operations, {} bytes, \
+         seed {seed}",
         run.evidence.acks.len(),
         run.evidence.lines,
         run.evidence.steady.len(),
@@ -127,7 +129,8 @@ fn judge(
     check: impl Fn(&Cut, &Path) -> Verdict + Sync,
 ) -> bool {
     let plan = Plan { journal: &run.journal, rule: rule(), writeback, seed };
-    let verdicts = plan.run(points, &run.folder, check);
+    let mut verdicts = plan.run(points, &run.folder, check);
+    verdicts.sort_by_key(|(cut, _)| cut.at);
     let unusable = verdicts.iter().filter(|(_, verdict)| verdict.unusable.is_some()).count();
     let lossy = verdicts.iter().filter(|(_, verdict)| !verdict.lost.is_empty()).count();
     let lost: usize = verdicts.iter().map(|(_, verdict)| verdict.lost.len()).sum();
@@ -184,17 +187,15 @@ fn resume(run: &Run, cut: &Cut, image: &Path) -> Verdict {
     };
     let lines = (0..run.evidence.lines).map(|line| TAIL_FROM + line);
     let owed: Vec<u64> = acked_before(run, cut).chain(lines).collect();
-    let mut lost = Vec::new();
-    for _ in 0..ARRIVAL_TRIES_MAX {
-        let came = [(steady.seen(), &run.evidence.steady), (flaky.seen(), &run.evidence.flaky)];
-        let arrived = |number: &u64| {
-            came.iter().all(|(new, old)| new.contains_key(number) || delivered(old, *number, cut))
-        };
-        lost = owed.iter().copied().filter(|number| !arrived(number)).collect();
-        if lost.is_empty() {
-            break;
-        }
+    let (mut lost, mut quiet) = (owed, 0);
+    while !lost.is_empty() && quiet < QUIET_TRIES_MAX {
         thread::sleep(ARRIVAL_PAUSE);
+        let before = lost.len();
+        let came = [(steady.seen(), &run.evidence.steady), (flaky.seen(), &run.evidence.flaky)];
+        lost.retain(|number| {
+            !came.iter().all(|(new, old)| new.contains_key(number) || delivered(old, *number, cut))
+        });
+        quiet = if lost.len() < before { 0 } else { quiet + 1 };
     }
     Verdict { unusable: None, lost }
 }

@@ -48,9 +48,14 @@ fn alert(number: u64, dice: &mut StdRng) -> String {
     let level = dice.random_range(1..=15);
     let noise: String =
         (0..dice.random_range(0..60)).map(|_| format!("{:016x}", dice.random::<u64>())).collect();
+    let rule = format!(
+        r#"{{"level":{level},"description":"{MARKER}{number:0DIGITS$}","id":"5710","groups":["sshd"]}}"#
+    );
+    let rest = r#""manager":{"name":"mgr-1"},"decoder":{"name":"sshd"},"location":"auth.log""#;
     format!(
-        r#"{{"timestamp":"2026-01-02T03:04:05.678+0000","rule":{{"level":{level},"description":"{MARKER}{number:0DIGITS$}","id":"5710","groups":["syslog","sshd"]}},"agent":{{"id":"001","name":"web-1"}},"manager":{{"name":"mgr-1"}},"id":"1767323045.{number}","full_log":"{noise}","decoder":{{"name":"sshd"}},"location":"/var/log/auth.log"}}"#
-    ) + "\n"
+        r#"{{"timestamp":"2026-01-02T03:04:05.678+0000","id":"1767323045.{number}","rule":{rule},"#
+    ) + &format!(r#""agent":{{"id":"001","name":"web-1"}},"full_log":"{noise}",{rest}}}"#)
+        + "\n"
 }
 
 // === in ===

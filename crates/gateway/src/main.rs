@@ -1,1 +1,18 @@
-fn main() {}
+//! The binary `holdfast`: it wires the crates together, serves, and stops.
+
+mod api;
+mod cli;
+mod config;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// glibc's allocator keeps what a burst needed; this one gives it back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::main(cli::Cli::parse())
+}

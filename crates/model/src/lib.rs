@@ -19,7 +19,7 @@ pub mod units;
 
 pub use alert::{AlertError, check_alert};
 pub use chain::Chain;
-pub use delivery::{DeliveryError, Destination, Member, Reason, Receipt, Shipment};
+pub use delivery::{Delivered, DeliveryError, Destination, Member, Reason, Receipt, Shipment};
 pub use event::{Event, EventId, Kind, LogId, NewEvent, Seq};
 pub use facets::Facets;
 pub use intake::{Accepted, Intake, IntakeBatch, IntakeError, Reject, RejectReason};

@@ -49,6 +49,14 @@ pub struct Fault {
     pub problem: String,
 }
 
+/// A place in the configuration where a secret stands as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Literal {
+    pub line: usize,
+    /// The whole path, as in [`Fault`].
+    pub key: String,
+}
+
 /// Where a secret is to be taken from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretSpec {
@@ -65,6 +73,7 @@ pub struct Section<'a> {
     entries: &'a [(String, Node)],
     asked: RefCell<BTreeSet<&'static str>>,
     faults: &'a RefCell<Vec<Fault>>,
+    literals: Option<&'a RefCell<Vec<Literal>>>,
 }
 
 // === impl Setting ===
@@ -108,7 +117,19 @@ impl<'a> Section<'a> {
         entries: &'a [(String, Node)],
         faults: &'a RefCell<Vec<Fault>>,
     ) -> Self {
-        Self { path: path.into(), line, entries, asked: RefCell::default(), faults }
+        let asked = RefCell::default();
+        Self { path: path.into(), line, entries, asked, faults, literals: None }
+    }
+
+    /// Notes in `literals` where this table and those under it hold a secret as it is.
+    pub fn noting(mut self, literals: &'a RefCell<Vec<Literal>>) -> Self {
+        self.literals = Some(literals);
+        self
+    }
+
+    /// A table under this one, which reports to the same places.
+    fn under(&self, path: String, line: usize, entries: &'a [(String, Node)]) -> Section<'a> {
+        Section { literals: self.literals, ..Section::new(path, line, entries, self.faults) }
     }
 
     pub fn path(&self) -> &str {
@@ -303,15 +324,21 @@ impl<'a> Section<'a> {
     pub fn table(&self, name: &'static str) -> Option<Section<'a>> {
         let node = self.node(name)?;
         match &node.value {
-            Value::Table(entries) => {
-                Some(Section::new(self.key(name), node.line, entries, self.faults))
-            }
-            Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_)
+            Value::Table(entries) => Some(self.under(self.key(name), node.line, entries)),
+            Value::Bool(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Text(_)
             | Value::List(_) => {
                 self.wrong_type(name, node, "a table");
                 None
             }
         }
+    }
+
+    /// A table under this one; an empty one when it is not given, so that its keys have defaults.
+    pub fn table_or_empty(&self, name: &'static str) -> Section<'a> {
+        self.table(name).unwrap_or_else(|| self.under(self.key(name), self.line, &[]))
     }
 
     /// The tables of a list of tables.
@@ -326,7 +353,7 @@ impl<'a> Section<'a> {
             match &item.value {
                 Value::Table(entries) => {
                     let path = format!("{}[{index}]", self.key(name));
-                    sections.push(Section::new(path, item.line, entries, self.faults));
+                    sections.push(self.under(path, item.line, entries));
                 }
                 _ => self.wrong_type(name, item, "a table"),
             }
@@ -341,8 +368,7 @@ impl<'a> Section<'a> {
             let key = self.key(name);
             match &node.value {
                 Value::Table(entries) => {
-                    let section = Section::new(key, node.line, entries, self.faults);
-                    sections.push((name.as_str(), section));
+                    sections.push((name.as_str(), self.under(key, node.line, entries)));
                 }
                 _ => self.wrong_type(name, node, "a table"),
             }
@@ -352,9 +378,13 @@ impl<'a> Section<'a> {
 
     /// A secret in one of its four forms.
     pub fn secret(&self, setting: &Setting) -> Option<SecretSpec> {
+        self.secret_at(setting.name, self.node(setting.name)?)
+    }
+
+    /// A secret under a name that only the configuration knows, as a header's.
+    pub fn secret_at(&self, name: &str, node: &Node) -> Option<SecretSpec> {
         const FORMS: &str =
             "a text, { env = \"NAME\" }, { file = \"/path\" } or { credential = \"name\" }";
-        let node = self.node(setting.name)?;
         let spec = match &node.value {
             Value::Text(text) => Some(SecretSpec::Literal(crate::Secret::new(text))),
             Value::Table(entries) => match entries.as_slice() {
@@ -370,7 +400,10 @@ impl<'a> Section<'a> {
         };
         if spec.is_none() {
             // The value itself is not repeated: it may be the secret.
-            self.fault(setting.name, format!("it must be {FORMS}"));
+            self.fault(name, format!("it must be {FORMS}"));
+        }
+        if let (Some(SecretSpec::Literal(_)), Some(literals)) = (&spec, self.literals) {
+            literals.borrow_mut().push(Literal { line: node.line, key: self.key(name) });
         }
         spec
     }
@@ -428,12 +461,34 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_stands_as_it_is_is_noted_wherever_it_is() {
+        const TOKEN: Setting = Setting::optional("token", "\"…\"", "A token.");
+        let text = |line| node(line, Value::Text("hunter2".into()));
+        let elsewhere = node(5, Value::Table(vec![("env".to_owned(), text(5))]));
+        let item = |token| node(3, Value::Table(vec![("token".to_owned(), token)]));
+        let list = node(3, Value::List(vec![item(text(4)), item(elsewhere)]));
+        let entries = vec![("tokens".to_owned(), list), ("x".to_owned(), text(6))];
+        let (faults, literals) = (RefCell::default(), RefCell::default());
+        let section = Section::new("server", 2, &entries, &faults).noting(&literals);
+        for token in section.tables("tokens") {
+            assert!(token.secret(&TOKEN).is_some());
+        }
+        assert!(section.secret_at("x", &entries[1].1).is_some());
+        let seen: Vec<_> = literals.borrow().iter().map(|l| (l.line, l.key.clone())).collect();
+        assert_eq!(seen, [(4, "server.tokens[0].token".to_owned()), (6, "server.x".to_owned())]);
+        assert_eq!(*faults.borrow(), []);
+    }
+
+    #[test]
     fn a_malformed_secret_is_not_repeated() {
         const TOKEN: Setting = Setting::optional("token", "\"…\"", "A token.");
-        let entries = vec![("token".to_owned(), node(1, Value::Table(vec![(
-            "flie".to_owned(),
-            node(1, Value::Text("hunter2".into())),
-        )])))];
+        let entries = vec![(
+            "token".to_owned(),
+            node(
+                1,
+                Value::Table(vec![("flie".to_owned(), node(1, Value::Text("hunter2".into())))]),
+            ),
+        )];
         let faults = RefCell::default();
         assert_eq!(Section::new("", 1, &entries, &faults).secret(&TOKEN), None);
         assert!(!faults.borrow()[0].problem.contains("hunter2"));

@@ -33,7 +33,7 @@ mod spans;
 pub mod store;
 mod types;
 
-pub use engine::{Engine, Limits, verify};
+pub use engine::{Commits, Engine, Limits, export, verify};
 pub use error::QueueError;
 pub use spans::{Span, Spans};
 pub use types::*;
@@ -99,7 +99,11 @@ pub trait QueueEngine: Send + Sync {
     async fn remove_dead(&self, ids: Vec<DeadId>, end: DeadEnd) -> Result<u64, QueueError>;
 
     /// Moves dead letters of one lane back to pending, due at once. At most [`DEAD_STEP_MAX`].
-    async fn revive(&self, ids: Vec<DeadId>, job: Option<u64>) -> Result<Vec<RetryHead>, QueueError>;
+    async fn revive(
+        &self,
+        ids: Vec<DeadId>,
+        job: Option<u64>,
+    ) -> Result<Vec<RetryHead>, QueueError>;
 
     /// Per owner, how many dead letters there are.
     fn dead_boxes(&self) -> Vec<DeadBox>;

@@ -28,11 +28,13 @@ impl Span {
 pub struct Spans {
     position: Seq,
     above: BTreeMap<Seq, (Seq, u64)>,
+    /// Events in `above`.
+    count: u64,
 }
 
 impl Spans {
     pub fn new(position: Seq, above: &[Span]) -> Self {
-        let mut spans = Self { position, above: BTreeMap::new() };
+        let mut spans = Self { position, above: BTreeMap::new(), count: 0 };
         for span in above {
             spans.add(*span);
         }
@@ -54,6 +56,7 @@ impl Spans {
         if span.from < self.position || self.overlaps(span.from, span.to) {
             return false;
         }
+        self.count += span.count;
         let (mut from, mut to, mut count) = (span.from, span.to, span.count);
         if let Some((&before, &(end, events))) = self.above.range(..from).next_back()
             && end == from
@@ -66,6 +69,7 @@ impl Spans {
         }
         if from == self.position {
             self.position = to;
+            self.count -= count;
         } else {
             self.above.insert(from, (to, count));
         }
@@ -82,7 +86,33 @@ impl Spans {
 
     /// Events in the stretches above the position.
     pub fn count_above(&self) -> u64 {
-        self.above.values().map(|(_, count)| count).sum()
+        self.count
+    }
+
+    /// How many stretches there are above the position.
+    pub(crate) fn len(&self) -> usize {
+        self.above.len()
+    }
+
+    /// What `from..to` still lacks to be settled: its parts that are above the position and in no
+    /// stretch, in order.
+    pub fn missing(&self, from: Seq, to: Seq) -> Vec<(Seq, Seq)> {
+        let mut at = from.max(self.position);
+        let mut missing = Vec::new();
+        let before = self.above.range(..at).next_back();
+        for (&begin, &(end, _)) in before.into_iter().chain(self.above.range(at..)) {
+            if begin >= to {
+                break;
+            }
+            if begin > at {
+                missing.push((at, begin));
+            }
+            at = at.max(end);
+        }
+        if at < to {
+            missing.push((at, to));
+        }
+        missing
     }
 
     /// From the position to the end of the last settled stretch.
@@ -129,6 +159,10 @@ mod tests {
                     prop_assert_eq!(spans.contains(n), set.contains(&n));
                 }
                 prop_assert_eq!(&Spans::new(spans.position(), &spans.above()), &spans);
+                let missing: Vec<Seq> =
+                    spans.missing(5, 50).into_iter().flat_map(|(from, to)| from..to).collect();
+                let absent: Vec<Seq> = (5..50).filter(|n| !set.contains(n)).collect();
+                prop_assert_eq!(missing, absent);
             }
         }
     }

@@ -1,61 +1,66 @@
 //! Dead letters: listing, removing, bringing back.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
-use holdfast_model::{Facets, Name, Timestamp};
+use holdfast_model::{Facets, Name};
 
 use crate::{
     engine::{
-        group::Group,
-        keys, settle,
-        state::{Retry, State, failed, get, join},
+        aside,
+        group::{Change, Group},
+        keys,
+        lane::Retry,
+        settle::part_keys,
+        state::{State, failed, get, join, joined},
     },
     error::QueueError,
-    record::{self, Sealed},
+    record::{self, Sealed, part_key},
     store::Store,
     types::{DeadEnd, DeadId, DeadLetter, DeadPage, DeadQuery, RetryHead, RetryRecord},
 };
 
+/// Most ids that one scan of the store brings, which holds it for so long.
+const SCAN_IDS_MAX: usize = 256;
+
 pub(super) fn load(store: &dyn Store, id: &DeadId) -> Result<Option<DeadLetter>, QueueError> {
     let key = keys::dead(&id.owner, id.seq);
-    let Some(first) = get(store, &record::part_key(&key, 0))? else { return Ok(None) };
-    let bytes = join(store, &key, record::parts_of(&first))?;
-    record::open(&key, &bytes).map(Some)
+    match joined(store, &key)? {
+        Some(bytes) => record::open(&key, &bytes).map(Some),
+        None => Ok(None),
+    }
 }
 
-/// One page, in key order: by owner, then by number.
-pub(super) fn list(store: &dyn Store, query: &DeadQuery) -> Result<DeadPage, QueueError> {
-    let mut page = DeadPage::default();
+/// One page, in key order: by owner, then by number. And the damaged ones that were passed over,
+/// to be set aside.
+pub(super) fn list(
+    store: &dyn Store,
+    query: &DeadQuery,
+) -> Result<(DeadPage, Vec<DeadId>), QueueError> {
+    let (mut page, mut damaged) = (DeadPage::default(), Vec::new());
     let mut after = query.after.clone();
     let mut scanned = 0;
     while page.letters.len() < query.limit && scanned < query.scan_max {
-        let step = (query.scan_max - scanned).min(256);
+        let step = (query.scan_max - scanned).min(SCAN_IDS_MAX);
         let ids = next_ids(store, query.owner.as_deref(), after.as_ref(), step)?;
-        let Some(last) = ids.last() else {
-            return Ok(DeadPage { next: None, ..page });
-        };
-        after = Some(last.clone());
+        if ids.is_empty() {
+            return Ok((page, damaged));
+        }
         for id in ids {
             scanned += 1;
-            let matching = match load(store, &id) {
-                Ok(letter) => letter.filter(|letter| matches(query, letter)),
-                // Set aside at the next start; listing goes on meanwhile.
-                Err(error) => {
-                    tracing::error!(owner = %id.owner, seq = id.seq, %error, "a dead letter is damaged");
-                    None
-                }
-            };
-            if let Some(letter) = matching {
-                page.letters.push((id.clone(), letter));
+            after = Some(id.clone());
+            match load(store, &id) {
+                Ok(Some(letter)) if matches(query, &letter) => page.letters.push((id, letter)),
+                Ok(_) => {}
+                Err(QueueError::Corrupt { .. }) => damaged.push(id),
+                Err(error) => return Err(error),
             }
             if page.letters.len() >= query.limit {
-                after = Some(id);
                 break;
             }
         }
     }
     page.next = after;
-    Ok(page)
+    Ok((page, damaged))
 }
 
 fn next_ids(
@@ -65,15 +70,11 @@ fn next_ids(
     count: usize,
 ) -> Result<Vec<DeadId>, QueueError> {
     let (mut from, to) = match owner {
-        Some(owner) => {
-            let mut prefix = keys::dead(owner, 0);
-            prefix.truncate(prefix.len() - 8);
-            keys::under(&prefix)
-        }
+        Some(owner) => keys::under(&keys::dead_of(owner)),
         None => keys::under(b"d"),
     };
     if let Some(after) = after {
-        from = from.max(keys::dead(&after.owner, after.seq + 1));
+        from = from.max(keys::dead(&after.owner, after.seq.saturating_add(1)));
     }
     let mut ids = Vec::new();
     store
@@ -104,79 +105,97 @@ pub(super) fn remove(
     ids: &[DeadId],
     end: DeadEnd,
 ) -> Result<u64, QueueError> {
+    // What the store shows must be all there is, and each is looked up in it once.
+    group.close(state)?;
     let mut removed = 0;
-    for id in ids {
-        if take(state, group, id, 0)?.is_none() {
-            continue;
-        }
-        removed += 1;
-        let Ok(name) = Name::new(&id.owner) else { continue };
-        if let Some(lane) = state.lanes.get_mut(&name) {
+    for id in ids.iter().collect::<BTreeSet<_>>() {
+        let Some(Stored { parts: removes, bytes }) = stored(state, id)? else { continue };
+        let rest = group.begin(state, Change { removes, ..Change::default() }, 0)?;
+        leave(state, group, id, bytes);
+        if let Ok(name) = Name::new(&id.owner)
+            && let Some(lane) = state.lanes.get_mut(&name)
+        {
             match end {
                 DeadEnd::Purged => lane.counters.purged += 1,
                 DeadEnd::Expired => lane.counters.expired += 1,
             }
             group.touch_lane(&name);
         }
+        group.finish(state, rest)?;
+        removed += 1;
     }
     Ok(removed)
 }
 
-/// Takes a dead letter's records away, reserving `more` writes beside them.
-fn take(
-    state: &mut State,
-    group: &mut Group,
-    id: &DeadId,
-    more: usize,
-) -> Result<Option<()>, QueueError> {
-    let key = keys::dead(&id.owner, id.seq);
-    let Some(first) = get(&*state.store, &record::part_key(&key, 0))? else { return Ok(None) };
-    let parts = record::parts_of(&first);
-    let bytes = join(&*state.store, &key, parts)?.len() + parts * (key.len() + 1);
-    group.reserve(state, parts + more)?;
-    group.extend(settle::remove_parts(&key, parts));
-    if let Some(dead) = state.boxes.get_mut(&id.owner) {
-        dead.count = dead.count.saturating_sub(1);
-        dead.bytes = dead.bytes.saturating_sub(bytes as u64);
-    }
-    group.touch_owner(&id.owner);
-    Ok(Some(()))
+/// A dead letter as it lies in the store: the keys of its parts, and its bytes.
+struct Stored {
+    parts: Vec<Vec<u8>>,
+    bytes: u64,
 }
 
-/// Runs on the writing thread: dead letters of a lane become retry records that are due at once.
+fn stored(state: &State, id: &DeadId) -> Result<Option<Stored>, QueueError> {
+    let key = keys::dead(&id.owner, id.seq);
+    let Some(first) = get(&*state.store, &part_key(&key, 0))? else { return Ok(None) };
+    let parts = record::parts_of(&first);
+    let bytes = join(&*state.store, &key, parts)?.len() + parts * (key.len() + 1);
+    Ok(Some(Stored { parts: part_keys(&key, parts).collect(), bytes: bytes as u64 }))
+}
+
+fn leave(state: &mut State, group: &mut Group, id: &DeadId, bytes: u64) {
+    let dead = state.dead_box(&id.owner);
+    dead.count = dead.count.saturating_sub(1);
+    dead.bytes = dead.bytes.saturating_sub(bytes);
+    group.touch_owner(&id.owner);
+}
+
+/// Runs on the writing thread: dead letters of lanes become retry records that are due at once.
+/// What is absent, damaged, or no lane's is passed over.
 pub(super) fn revive(
     state: &mut State,
     group: &mut Group,
     ids: &[DeadId],
     job: Option<u64>,
-    now: Timestamp,
 ) -> Result<Vec<RetryHead>, QueueError> {
     let mut heads = Vec::new();
     for id in ids {
         let Ok(name) = Name::new(&id.owner) else { continue };
-        // What was removed or applied in this group is seen already: the store shows every applied
-        // batch, and a batch under way is closed first.
+        // The store must show what was settled, or removed, in this group.
         group.close(state)?;
-        let Some(letter) = load(&*state.store, id)? else { continue };
+        let letter = match load(&*state.store, id) {
+            Ok(Some(letter)) => letter,
+            Ok(None) => continue,
+            Err(QueueError::Corrupt { .. }) => {
+                aside::dead(state, group, std::slice::from_ref(id))?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(Stored { parts: removes, bytes }) = stored(state, id)? else { continue };
+        let due = state.now;
+        let Some(lane) = state.lanes.get(&name) else { continue };
         let record = RetryRecord {
             members: vec![letter.event],
-            due: now,
+            due,
             tries: letter.tries,
             attempts: letter.attempts,
             // A person asked for it, so its age begins anew.
-            first_active_ms: state.lane(&name)?.active_ms,
+            first_active_ms: lane.active_ms,
             in_doubt: false,
             job,
         };
         let (sealed, head) = (Sealed::new(&record)?, record.head());
-        let lane = state.lane(&name)?;
-        let generation = lane.retries.get(&head.id).map_or(0, |old| old.generation.wrapping_add(1));
-        let key = keys::retry(name.as_str(), head.id, generation);
-        take(state, group, id, sealed.parts())?;
-        group.extend(sealed.writes(&key));
+        if lane.retries.contains_key(&head.id) {
+            // It waits already; taking its place would lose whom it waits with.
+            continue;
+        }
+        let key = keys::retry(name.as_str(), head.id, 0);
+        let change = Change { puts: sealed.writes(&key), removes, beside: Vec::new() };
+        let rest = group.begin(state, change, 0)?;
+        leave(state, group, id, bytes);
         let (parts, bytes) = (sealed.parts(), sealed.size(&key));
-        state.lane(&name)?.add_retry(Retry { head, generation, parts, bytes });
+        state.lane(&name)?.add_retry(Retry { head, generation: 0, parts, bytes });
         group.touch_lane(&name);
+        group.finish(state, rest)?;
         heads.push(head);
     }
     Ok(heads)

@@ -4,14 +4,18 @@
 //! batch holds whole operations, together with the lanes' and the queue's own records as they are
 //! after the last of them: every batch is a consistent state, and a crash between two batches of a
 //! group is no worse than a crash between two groups.
+//!
+//! A change larger than one batch leaves an *intent*: a list of keys that the next start removes.
+//! While new records are being staged it names them, so a crash undoes them; the batch that makes
+//! them count replaces it, in the same instant, by the list of old records that still have to go.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use holdfast_model::{Event, Name, NewEvent, Seq};
 
 use crate::{
-    chunk::{CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Entry, Packed},
-    engine::{keys, state::State},
+    chunk::{CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Entry, Packed, SEALED_PARTS_MAX},
+    engine::{keys, lane::LANE_PARTS_MAX, state::State},
     error::QueueError,
     record::Sealed,
     store::{BATCH_WRITES_MAX, Write},
@@ -19,10 +23,15 @@ use crate::{
 
 /// Writes of one operation that fit into one batch, beside what closing a batch adds.
 pub(crate) const OPERATION_WRITES_MAX: usize = 96;
-/// What closing a batch may add: meta, the open chunk's parts, one more lane and owner.
-const CLOSING_WRITES_MAX: usize = 14;
+/// What closing a batch may add to it: meta, the open chunk's parts, and one more lane and owner
+/// than were touched when the room was reserved. The open chunk has at most [`CHUNK_BYTES_MAX`] and
+/// one more event of [`SHARED_BYTES_MAX`], which is 7 parts when it does not compress at all.
+const CLOSING_WRITES_MAX: usize = 1 + SEALED_PARTS_MAX + LANE_PARTS_MAX + 1;
+const _: () = assert!(OPERATION_WRITES_MAX + CLOSING_WRITES_MAX <= BATCH_WRITES_MAX);
 /// Largest append that waits in the open chunk for others to share it, in bytes.
 pub(crate) const SHARED_BYTES_MAX: usize = 64 * 1024;
+/// Most records that one change puts, or removes.
+pub(crate) const CHANGE_WRITES_MAX: usize = 2_000;
 
 /// See the module header.
 #[derive(Default)]
@@ -37,6 +46,8 @@ pub(crate) struct Group {
     open_bytes: usize,
     /// Everything appended in this group, for the ring.
     pub(crate) events: Vec<Arc<Event>>,
+    /// Idempotency keys of this group.
+    pub(crate) keys: BTreeSet<[u8; 16]>,
     /// Bytes handed to the store so far.
     pub(crate) bytes: usize,
     /// Something was handed to the store, so there is something to sync.
@@ -45,14 +56,30 @@ pub(crate) struct Group {
     pub(crate) fatal: Option<QueueError>,
 }
 
+/// What a change stores. Nothing in `puts` may exist yet, because a crash can undo them.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) puts: Vec<Write>,
+    pub(crate) removes: Vec<Vec<u8>>,
+    /// Few and small: they go with the batch that makes the change count.
+    pub(crate) beside: Vec<Write>,
+}
+
+/// Keys that are still to be removed, once the change is in effect. Give it to [`Group::finish`].
+#[must_use]
+pub(crate) struct Rest(Vec<Vec<u8>>);
+
 impl Group {
     /// Makes room for `writes` more. Call it before changing the state.
     pub(crate) fn reserve(&mut self, state: &mut State, writes: usize) -> Result<(), QueueError> {
         if writes > OPERATION_WRITES_MAX {
-            let (bytes, bytes_max) = (writes as u64, OPERATION_WRITES_MAX as u64);
-            return Err(QueueError::TooLarge { what: "an operation (in writes)", bytes, bytes_max });
+            return Err(too_large("an operation (in writes)", writes, OPERATION_WRITES_MAX));
         }
-        let records = self.lanes.len() + self.owners.len();
+        let mut records = self.owners.len();
+        for name in &self.lanes {
+            let lane = state.lanes.get(name);
+            records += lane.map_or(Ok(0), |lane| lane.parts_with(0, 0))?;
+        }
         if self.batch.len() + records + writes + CLOSING_WRITES_MAX > BATCH_WRITES_MAX {
             self.close(state)?;
         }
@@ -86,40 +113,73 @@ impl Group {
         }
     }
 
-    /// Stores more new records than one batch holds, under an intent that a crash undoes. The
-    /// operation then reserves and pushes the writes that make them count, and [`Group::staged`].
-    pub(crate) fn stage(&mut self, state: &mut State, puts: Vec<Write>) -> Result<(), QueueError> {
+    /// Begins a change of any size: pushes its writes, or stages what does not fit into one batch.
+    /// Then change the state, touch what goes with it, and call [`Group::finish`].
+    ///
+    /// `growth` is how many parts the lane's record may gain by it.
+    pub(crate) fn begin(
+        &mut self,
+        state: &mut State,
+        change: Change,
+        growth: usize,
+    ) -> Result<Rest, QueueError> {
+        let Change { puts, removes, beside } = change;
+        let writes = puts.len() + removes.len() + beside.len() + growth;
+        if writes <= OPERATION_WRITES_MAX {
+            self.reserve(state, writes)?;
+            self.extend(puts);
+            self.extend(removes.into_iter().map(Write::Remove));
+            self.extend(beside);
+            return Ok(Rest(Vec::new()));
+        }
+        // All that can be refused is refused before anything is stored.
+        if beside.len() + growth >= OPERATION_WRITES_MAX {
+            return Err(too_large("an operation (in writes)", writes, OPERATION_WRITES_MAX));
+        }
+        let undo = intent(puts.iter().map(|write| write.key()))?;
+        let redo = intent(removes.iter().map(Vec::as_slice))?;
         self.close(state)?;
-        let keys: Vec<&[u8]> = puts
-            .iter()
-            .map(|write| match write {
-                Write::Put(key, _) | Write::Remove(key) => key.as_slice(),
-            })
-            .collect();
-        let intent = Sealed::new(&keys)?;
-        let intent_writes = intent.writes(keys::INTENT);
-        let [Write::Put(_, value)] = intent_writes.as_slice() else {
-            let (bytes, bytes_max) = (keys.len() as u64, 1_000);
-            return Err(QueueError::TooLarge { what: "a write (in records)", bytes, bytes_max });
-        };
-        let intent = Write::Put(keys::INTENT.to_vec(), value.clone());
-        self.apply(state, vec![intent])?;
-        let mut puts = puts.into_iter().peekable();
-        while puts.peek().is_some() {
-            let step: Vec<Write> = puts.by_ref().take(OPERATION_WRITES_MAX).collect();
+        if puts.len() + beside.len() + growth < OPERATION_WRITES_MAX {
+            self.extend(puts);
+        } else {
+            self.apply(state, vec![undo])?;
+            self.apply_in_steps(state, puts)?;
+        }
+        self.extend(beside);
+        if removes.is_empty() {
+            self.push(Write::Remove(keys::INTENT.to_vec()));
+        } else {
+            self.push(redo);
+        }
+        Ok(Rest(removes))
+    }
+
+    /// Ends a change, now that the state has it.
+    pub(crate) fn finish(&mut self, state: &mut State, rest: Rest) -> Result<(), QueueError> {
+        if rest.0.is_empty() {
+            return Ok(());
+        }
+        self.close(state)?;
+        self.apply_in_steps(state, rest.0.into_iter().map(Write::Remove).collect())?;
+        // With the next batch at the latest: nothing can be stored under these keys before it.
+        self.push(Write::Remove(keys::INTENT.to_vec()));
+        Ok(())
+    }
+
+    fn apply_in_steps(&mut self, state: &State, writes: Vec<Write>) -> Result<(), QueueError> {
+        let mut writes = writes.into_iter().peekable();
+        while writes.peek().is_some() {
+            let step: Vec<Write> = writes.by_ref().take(OPERATION_WRITES_MAX).collect();
+            self.bytes += step.iter().map(Write::bytes).sum::<usize>();
             self.apply(state, step)?;
         }
         Ok(())
     }
 
-    /// The staged records count from this batch on.
-    pub(crate) fn staged(&mut self) {
-        self.push(Write::Remove(keys::INTENT.to_vec()));
-    }
-
-    /// Adds an event to the chunk under way. It must have the next sequence number.
+    /// Adds an event to the chunk under way, under the next sequence number.
     pub(crate) fn share(&mut self, state: &mut State, entry: Entry) -> Result<Seq, QueueError> {
         let seq = state.meta.next_seq;
+        // Rejects take numbers, too.
         let contiguous = self.open_first + self.open.len() as Seq == seq;
         let full = self.open.len() >= CHUNK_EVENTS_MAX || self.open_bytes >= CHUNK_BYTES_MAX;
         if !self.open.is_empty() && (full || !contiguous) {
@@ -151,9 +211,7 @@ impl Group {
             return Ok(());
         }
         let packed = Packed::new(&self.open)?;
-        if self.open.len() <= CHUNK_EVENTS_MAX / 2 {
-            state.small_chunks += 1;
-        }
+        state.rounds.small_chunks += usize::from(packed.is_small());
         state.meta.chunk_bytes += packed.size();
         let writes = packed.writes(&keys::chunk(self.open_first), self.open_before);
         self.extend(writes);
@@ -170,7 +228,7 @@ impl Group {
         }
         let mut batch = std::mem::take(&mut self.batch);
         for name in std::mem::take(&mut self.lanes) {
-            batch.extend(state.lane_write(&name)?);
+            batch.extend(state.lane_writes(&name)?);
         }
         for owner in std::mem::take(&mut self.owners) {
             batch.extend(state.box_write(&owner)?);
@@ -187,4 +245,21 @@ impl Group {
         }
         applied
     }
+}
+
+/// The intent that names these keys. It must be one value, to be there whole or not at all.
+fn intent<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<Write, QueueError> {
+    let keys: Vec<&[u8]> = keys.collect();
+    if keys.len() > CHANGE_WRITES_MAX {
+        return Err(too_large("a change (in records)", keys.len(), CHANGE_WRITES_MAX));
+    }
+    let sealed = Sealed::new(&keys)?;
+    match sealed.writes(keys::INTENT).as_mut_slice() {
+        [Write::Put(_, value)] => Ok(Write::Put(keys::INTENT.to_vec(), std::mem::take(value))),
+        _ => Err(too_large("a change (in records)", keys.len(), CHANGE_WRITES_MAX)),
+    }
+}
+
+fn too_large(what: &'static str, size: usize, size_max: usize) -> QueueError {
+    QueueError::TooLarge { what, bytes: size as u64, bytes_max: size_max as u64 }
 }

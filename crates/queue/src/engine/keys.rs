@@ -5,12 +5,12 @@
 //! m                      meta: log id, head, counts
 //! t                      intent: keys of a write that is larger than one atomic batch
 //! c <seq:8> <part>       log chunk, by its first sequence number
-//! l <lane>               lane: position, settled spans, counters, state
+//! l <lane> 0 <part>      lane: position, settled spans, counters, state
 //! r <lane> 0 <seq:8> <generation> <part>   retry record
 //! b <owner>              how many dead letters an owner has
 //! d <owner> 0 <seq:8> <part>               dead letter
 //! s <source key>         source position
-//! i <hour:4> <key:16>    idempotency key
+//! i <key:16>             idempotency key: hour, head and answer
 //! j <id:8> <part>        replay job
 //! a <number:8> <part>    audit entry
 //! q <key>                a damaged record, set aside under its old key
@@ -38,7 +38,13 @@ pub(crate) fn chunk(first: Seq) -> Vec<u8> {
 }
 
 pub(crate) fn lane(name: &str) -> Vec<u8> {
-    key(b'l', &[name.as_bytes()])
+    key(b'l', &[name.as_bytes(), b"\0"])
+}
+
+/// The lane's name in the key of its record's first part.
+pub(crate) fn lane_name(key: &[u8]) -> Option<&str> {
+    let name = key.strip_prefix(b"l")?.strip_suffix(b"\0\0")?;
+    std::str::from_utf8(name).ok()
 }
 
 pub(crate) fn retry(lane: &str, id: Seq, generation: u8) -> Vec<u8> {
@@ -57,12 +63,17 @@ pub(crate) fn dead(owner: &str, seq: Seq) -> Vec<u8> {
     key(b'd', &[owner.as_bytes(), b"\0", &seq.to_be_bytes()])
 }
 
+/// The prefix of an owner's dead letters.
+pub(crate) fn dead_of(owner: &str) -> Vec<u8> {
+    key(b'd', &[owner.as_bytes(), b"\0"])
+}
+
 pub(crate) fn source(name: &str) -> Vec<u8> {
     key(b's', &[name.as_bytes()])
 }
 
-pub(crate) fn idempotency(hour: u32, hash: &[u8; 16]) -> Vec<u8> {
-    key(b'i', &[&hour.to_be_bytes(), hash])
+pub(crate) fn idempotency(hash: &[u8; 16]) -> Vec<u8> {
+    key(b'i', &[hash])
 }
 
 pub(crate) fn job(id: u64) -> Vec<u8> {
@@ -126,6 +137,8 @@ mod tests {
         assert_eq!(chunk_first(&crate::record::part_key(&chunk(77), 3)), Some(77));
         let dead = crate::record::part_key(&dead("source.wazuh", 9), 0);
         assert_eq!(dead_id(&dead), Some(("source.wazuh".into(), 9)));
+        assert_eq!(lane_name(&crate::record::part_key(&lane("ab"), 0)), Some("ab"));
+        assert_eq!(lane_name(&crate::record::part_key(&lane("ab"), 1)), None);
         let retry = crate::record::part_key(&retry("a", 5, 2), 1);
         assert_eq!(retry_id(&retries("a"), &retry), Some((5, 2, 1)));
     }

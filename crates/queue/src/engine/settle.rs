@@ -1,17 +1,20 @@
-//! Lanes: opening them, and storing what became of their events.
+//! Storing what became of a lane's events.
 
-use holdfast_model::{Name, Seq, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_model::{Name, Seq};
 
 use crate::{
     engine::{
-        group::{Group, OPERATION_WRITES_MAX},
-        keys, read,
-        state::{Lane, Retry, State},
+        aside,
+        group::{Change, Group},
+        keys,
+        lane::{Lane, Retry},
+        state::State,
     },
     error::QueueError,
     record::{Sealed, part_key},
-    store::Write,
-    types::{DeadBox, LaneOpen, RetryHead, Settle, Start, StoredState},
+    types::{JobRecord, RetryHead, RetryRecord, Settle},
 };
 
 /// A settlement with its records packed in its caller's own time.
@@ -25,6 +28,8 @@ pub(super) fn prepare(mut settle: Settle) -> Result<Prepared, QueueError> {
     let retries = std::mem::take(&mut settle.retry);
     let retries = retries
         .iter()
+        // One without members would have no name, and nothing to wait for.
+        .filter(|record| !record.members.is_empty())
         .map(|record| Ok((record.head(), Sealed::new(record)?)))
         .collect::<Result<_, QueueError>>()?;
     let dead = std::mem::take(&mut settle.dead);
@@ -55,23 +60,21 @@ fn settle_one(
     item: Prepared,
 ) -> Result<(), QueueError> {
     let lane = state.lane(name)?;
-    let removes: Vec<Write> = item
-        .settle
-        .retries_done
-        .iter()
-        .filter_map(|id| lane.retries.get(id).map(|retry| (id, retry)))
-        .flat_map(|(id, retry)| remove_parts(&keys::retry(name.as_str(), *id, retry.generation), retry.parts))
-        .collect();
-    let generations: Vec<u8> = item
-        .retries
-        .iter()
-        .map(|(head, _)| lane.retries.get(&head.id).map_or(0, |old| old.generation.wrapping_add(1)))
-        .collect();
-    let mut puts = Vec::new();
+    let to = item.settle.spans.iter().map(|span| span.to).max().unwrap_or(0);
+    let lane_parts = lane.parts_with(item.settle.spans.len(), to)?;
+    // A record that is replaced goes, whether or not the caller says so.
+    let mut gone: BTreeSet<Seq> = item.settle.retries_done.iter().copied().collect();
+    gone.extend(item.retries.iter().map(|(head, _)| head.id));
+    let mut change = Change::default();
+    for retry in gone.iter().filter_map(|id| lane.retries.get(id)) {
+        let key = keys::retry(name.as_str(), retry.head.id, retry.generation);
+        change.removes.extend(part_keys(&key, retry.parts));
+    }
     let mut added = Vec::new();
-    for ((head, sealed), generation) in item.retries.iter().zip(generations) {
+    for (head, sealed) in &item.retries {
+        let generation = lane.next_generation(head.id);
         let key = keys::retry(name.as_str(), head.id, generation);
-        puts.extend(sealed.writes(&key));
+        change.puts.extend(sealed.writes(&key));
         let (parts, bytes) = (sealed.parts(), sealed.size(&key));
         added.push(Retry { head: *head, generation, parts, bytes });
     }
@@ -79,29 +82,32 @@ fn settle_one(
     for (seq, sealed) in &item.dead {
         let key = keys::dead(name.as_str(), *seq);
         dead_bytes += sealed.size(&key);
-        puts.extend(sealed.writes(&key));
+        change.puts.extend(sealed.writes(&key));
     }
-    if puts.len() + removes.len() > OPERATION_WRITES_MAX {
-        group.stage(state, puts)?;
-        group.reserve(state, removes.len() + 1)?;
-        group.staged();
-    } else {
-        group.reserve(state, puts.len() + removes.len())?;
-        group.extend(puts);
+    let jobs = jobs_after(state, &item.settle)?;
+    for (job, sealed) in &jobs {
+        change.beside.extend(sealed.writes(&keys::job(job.id)));
     }
-    group.extend(removes);
-    group.touch_lane(name);
 
+    let rest = group.begin(state, change, lane_parts)?;
     let lane = state.lane(name)?;
     count(lane, name, &item.settle);
-    for id in &item.settle.retries_done {
-        lane.take_retry(*id);
+    for id in gone {
+        lane.take_retry(id);
     }
     added.into_iter().for_each(|retry| lane.add_retry(retry));
+    group.touch_lane(name);
     if !item.dead.is_empty() {
-        add_dead(state, group, name.as_str(), item.dead.len() as u64, dead_bytes);
+        let dead = state.dead_box(name.as_str());
+        dead.count += item.dead.len() as u64;
+        dead.bytes += dead_bytes;
+        group.touch_owner(name.as_str());
     }
-    count_jobs(state, group, &item.settle)
+    for (job, _) in jobs {
+        state.jobs.insert(job.id, job);
+        state.jobs_changed = true;
+    }
+    group.finish(state, rest)
 }
 
 /// A stretch that was settled before is a fault of the caller. It is not counted again, so the
@@ -119,138 +125,75 @@ fn count(lane: &mut Lane, name: &Name, settle: &Settle) {
     lane.active_ms += settle.active.as_millis() as u64;
 }
 
-pub(super) fn add_dead(state: &mut State, group: &mut Group, owner: &str, count: u64, bytes: u64) {
-    let dead = state.boxes.entry(owner.to_owned()).or_insert_with(|| DeadBox {
-        owner: owner.to_owned(),
-        ..DeadBox::default()
-    });
-    dead.count += count;
-    dead.bytes += bytes;
-    group.touch_owner(owner);
-}
-
-fn count_jobs(state: &mut State, group: &mut Group, settle: &Settle) -> Result<(), QueueError> {
+/// The jobs with what this settlement adds to them, in the same batch.
+fn jobs_after(state: &State, settle: &Settle) -> Result<Vec<(JobRecord, Sealed)>, QueueError> {
+    let mut jobs: BTreeMap<u64, JobRecord> = BTreeMap::new();
     for (id, progress) in &settle.jobs {
-        let Some(job) = state.jobs.get(id) else { continue };
-        let mut job = job.clone();
+        let Some(stored) = state.jobs.get(id) else { continue };
+        let job = jobs.entry(*id).or_insert_with(|| stored.clone());
         job.progress.delivered += progress.delivered;
         job.progress.duplicate += progress.duplicate;
         job.progress.failed += progress.failed;
-        // In the same batch as the settlement, unless it is full; then the count may be behind
-        // by one after a crash, which only a person reads.
-        put_job(state, group, job)?;
     }
-    Ok(())
+    jobs.into_values().map(|job| Ok((job.clone(), Sealed::new(&job)?))).collect()
 }
 
 pub(super) fn put_job(
     state: &mut State,
     group: &mut Group,
-    job: crate::types::JobRecord,
-) -> Result<(), QueueError> {
+    mut job: JobRecord,
+) -> Result<JobRecord, QueueError> {
+    let new = job.id == 0;
+    if new {
+        job.id = state.meta.next_job;
+    } else if let Some(stored) = state.jobs.get(&job.id) {
+        // Progress is counted by settlements alone.
+        job.progress = stored.progress;
+    }
     let writes = Sealed::new(&job)?.writes(&keys::job(job.id));
     group.reserve(state, writes.len())?;
     group.extend(writes);
-    state.jobs.insert(job.id, job);
-    Ok(())
+    state.meta.next_job += u64::from(new);
+    state.jobs.insert(job.id, job.clone());
+    state.jobs_changed = true;
+    Ok(job)
 }
 
-pub(super) fn remove_parts(key: &[u8], parts: usize) -> Vec<Write> {
-    (0..parts).map(|part| Write::Remove(part_key(key, part))).collect()
+/// The keys of a record's parts.
+pub(super) fn part_keys(key: &[u8], parts: usize) -> impl Iterator<Item = Vec<u8>> {
+    (0..parts).map(move |part| part_key(key, part))
 }
 
-pub(super) fn open_lane(
+/// A retry record, whole. A damaged one leaves the lane, counted, and is kept aside.
+pub(super) fn retry(
     state: &mut State,
     group: &mut Group,
     name: &Name,
-    start: Start,
-) -> Result<LaneOpen, QueueError> {
-    group.reserve(state, 1)?;
-    if !state.lanes.contains_key(name) {
-        let (position, before) = match start {
-            Start::New => (state.meta.next_seq, state.meta.events_total),
-            Start::All => read::log_begin(&*state.store)?
-                .unwrap_or((state.meta.next_seq, state.meta.events_total)),
-        };
-        state.lanes.insert(name.clone(), Lane::new(position, before, state.now));
-    }
-    let (unclean, now) = (state.unclean, state.now);
-    let lane = state.lane(name)?;
-    lane.open = true;
-    lane.last_open_at = now;
-    group.touch_lane(name);
-    Ok(LaneOpen {
-        position: lane.spans.position(),
-        settled: lane.spans.above(),
-        retries: lane.retries.values().map(|retry| retry.head).collect(),
-        state: lane.state.clone(),
-        active_ms: lane.active_ms,
-        unclean,
-    })
-}
-
-pub(super) fn set_state(
-    state: &mut State,
-    group: &mut Group,
-    name: &Name,
-    stored: StoredState,
-) -> Result<(), QueueError> {
-    group.reserve(state, 1)?;
-    state.lane(name)?.state = stored;
-    group.touch_lane(name);
-    Ok(())
-}
-
-/// Settles everything a lane holds as expired: an orphan's end.
-pub(super) fn abandon(
-    state: &mut State,
-    group: &mut Group,
-    name: &Name,
-) -> Result<u64, QueueError> {
-    let head = state.meta.next_seq;
-    let total = state.meta.events_total;
-    let lane = state.lane(name)?;
-    let ids: Vec<(Seq, Retry)> = lane.retries.iter().map(|(id, retry)| (*id, *retry)).collect();
-    let mut expired = 0;
-    for (id, retry) in ids {
-        let removes = remove_parts(&keys::retry(name.as_str(), id, retry.generation), retry.parts);
-        group.reserve(state, removes.len())?;
-        group.extend(removes);
-        let lane = state.lane(name)?;
-        lane.take_retry(id);
-        lane.counters.expired += u64::from(retry.head.members);
-        expired += u64::from(retry.head.members);
-        group.touch_lane(name);
-    }
-    group.reserve(state, 1)?;
-    let store = std::sync::Arc::clone(&state.store);
-    let lane = state.lane(name)?;
-    let before = read::events_before(&*store, lane.spans.position(), head, total)?;
-    let unread = total.saturating_sub(before).saturating_sub(lane.spans.count_above());
-    lane.counters.expired += unread;
-    lane.spans = crate::spans::Spans::new(head, &[]);
-    group.touch_lane(name);
-    Ok(expired + unread)
-}
-
-/// A lane's stretch as it is now settled in one go; used by upkeep of `now`.
-pub(super) fn tick(state: &mut State, now: Timestamp) {
-    state.now = now;
-    for lane in state.lanes.values_mut() {
-        if lane.open {
-            lane.last_open_at = now;
+    id: Seq,
+) -> Result<Option<RetryRecord>, QueueError> {
+    let Some(retry) = state.lane(name)?.retries.get(&id).copied() else { return Ok(None) };
+    // It may be in the batch under way, where the store does not show it yet.
+    group.close(state)?;
+    match aside::open_retry(state, name, id, retry.generation) {
+        Ok(record) => Ok(Some(record)),
+        Err(error @ QueueError::Corrupt { .. }) => {
+            aside::retry(state, group, name, id, &error)?;
+            Ok(None)
         }
+        Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use holdfast_model::Timestamp;
+
     use super::*;
-    use crate::spans::Span;
+    use crate::spans::{Span, Spans};
 
     #[test]
     fn a_span_of_no_events_may_cover_a_gap() {
-        let mut lane = Lane::new(5, 0, Timestamp(0));
+        let mut lane = Lane::new(Spans::new(5, &[]), 0, Timestamp(0));
         let name = Name::new("a").unwrap();
         let spans = vec![Span { from: 5, to: 9, count: 0 }, Span::one(9)];
         count(&mut lane, &name, &Settle { spans, ..Settle::default() });

@@ -1,19 +1,19 @@
-//! What keeps the store small: trimming, merging, expiry. Runs on the writing thread, in small
-//! steps that share other operations' syncs.
+//! What keeps the store small: trimming, merging, expiry. Runs on the writing thread, in steps so
+//! short that the operations between them do not notice.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, sync::Arc};
 
 use holdfast_model::{Seq, Timestamp};
 
 use crate::{
     chunk::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Entry, Head, Packed},
     engine::{
-        append::hour_of,
-        dead,
-        group::Group,
-        keys, read,
-        settle::{self, remove_parts},
-        state::{State, failed},
+        append::SOURCE_BYTES_FREE_MIN,
+        aside, dead,
+        group::{Change, Group},
+        idempotency, keys, lanes,
+        settle::part_keys,
+        state::{State, all, failed, millis},
     },
     error::QueueError,
     record::part_key,
@@ -23,10 +23,12 @@ use crate::{
 
 /// Chunks that one step looks at.
 const STEP_CHUNKS_MAX: usize = 64;
-/// Chunks that upkeep trims at most in one go, so that others get their turn.
-const TRIM_STEPS_MAX: usize = 16;
-/// Small chunks that make merging worth a step.
-const SMALL_CHUNKS_MIN: usize = 16;
+/// Steps of trimming, and of merging, in one round.
+pub(super) const ROUND_STEPS_MAX: usize = 64;
+/// Small chunks that make merging worth a look: with one event each, they fill one.
+const SMALL_CHUNKS_MIN: usize = CHUNK_EVENTS_MAX;
+/// How often open lanes are stored as open, so that an orphan's age is known after a restart.
+const LANES_NOTED_EVERY_MS: u64 = 3_600_000;
 
 /// A chunk as trimming and merging see it.
 struct Seen {
@@ -34,109 +36,157 @@ struct Seen {
     head: Head,
 }
 
-/// One round. Called about once a second, and more often while there is much to merge.
-pub(super) fn run(state: &mut State, group: &mut Group, now: Timestamp) -> Result<(), QueueError> {
-    settle::tick(state, now);
+/// Begins a round.
+pub(super) fn begin(
+    state: &mut State,
+    group: &mut Group,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    lanes::tick(state, now);
     state.store.restore_reserve();
-    let keep_from = Timestamp(now.0.saturating_sub(millis(state.limits.retention)));
-    for _ in 0..TRIM_STEPS_MAX {
-        let trimmed = trim_step(state, group, |head| head.last_received < keep_from)?;
-        if trimmed < STEP_CHUNKS_MAX {
-            break;
-        }
+    state.disk_full = state.bytes_free < SOURCE_BYTES_FREE_MIN;
+    if now.0.saturating_sub(state.rounds.lanes_noted_at.0) >= LANES_NOTED_EVERY_MS {
+        note_lanes(state, group)?;
     }
-    for _ in 0..TRIM_STEPS_MAX {
-        if state.small_chunks < SMALL_CHUNKS_MIN || !merge_step(state, group)? {
-            break;
-        }
+    idempotency::expire(state, group, now)?;
+    expire_dead(state, group, now)
+}
+
+/// Stores when the open lanes were last open.
+pub(super) fn note_lanes(state: &mut State, group: &mut Group) -> Result<(), QueueError> {
+    state.rounds.lanes_noted_at = state.now;
+    let open = state.lanes.iter().filter(|(_, lane)| lane.open).map(|(name, _)| name.clone());
+    for name in open.collect::<Vec<_>>() {
+        group.reserve(state, 1)?;
+        group.touch_lane(&name);
     }
-    expire_keys(state, group, now)?;
-    expire_dead(state, group, now)?;
-    let bytes_live = state.bytes_live();
-    state.queue_full = bytes_live > state.limits.bytes_max;
     Ok(())
+}
+
+/// One step of trimming what is older than the retention. Says whether there may be more.
+pub(super) fn trim(state: &mut State, group: &mut Group) -> Result<bool, QueueError> {
+    let keep_from = state.now.0.saturating_sub(millis(state.limits.retention));
+    let old = |_: &State, head: &Head| head.last_received.0 < keep_from;
+    let more = trim_step(state, group, old)?;
+    if state.bytes_live() + state.bytes_refused <= state.limits.bytes_max {
+        state.bytes_refused = 0;
+    }
+    Ok(more)
 }
 
 /// Trims what only retention holds, until `bytes` more fit or nothing is left to trim.
-pub(super) fn make_room(state: &mut State, group: &mut Group, bytes: u64) -> Result<(), QueueError> {
-    while state.bytes_live() + bytes > state.limits.bytes_max {
-        if trim_step(state, group, |_| true)? == 0 {
-            break;
-        }
-    }
+pub(super) fn make_room(
+    state: &mut State,
+    group: &mut Group,
+    bytes: u64,
+) -> Result<(), QueueError> {
+    let bytes_max = state.limits.bytes_max;
+    let needed = |state: &State| state.bytes_live() + bytes > bytes_max;
+    while needed(state) && trim_step(state, group, |state, _| needed(state))? {}
     Ok(())
 }
 
-/// Removes the oldest chunks that every lane has passed and `may_go` allows. Says how many.
+/// Removes the oldest chunks that every lane has passed and `may_go` allows. Says whether there may
+/// be more.
+///
+/// A chunk goes no earlier than the position that passed it is stored: both are in one batch, or
+/// the position in an earlier one.
 fn trim_step(
     state: &mut State,
     group: &mut Group,
-    may_go: impl Fn(&Head) -> bool,
-) -> Result<usize, QueueError> {
-    // Chunks of this group are not in the store yet, and are needed anyway.
+    may_go: impl Fn(&State, &Head) -> bool,
+) -> Result<bool, QueueError> {
     let below = state.lowest_position();
-    let mut trimmed = 0;
-    for seen in chunks_from(&*state.store, 0, STEP_CHUNKS_MAX)? {
+    let (chunks, damaged) = chunks_from(&*state.store, 0, STEP_CHUNKS_MAX)?;
+    for seen in &chunks {
         let end = seen.first + Seq::from(seen.head.count);
-        if end > below || !may_go(&seen.head) {
-            break;
+        if end > below || !may_go(state, &seen.head) {
+            // So that the next step does not see the others again.
+            group.close(state)?;
+            return Ok(false);
         }
-        let removes = remove_parts(&keys::chunk(seen.first), usize::from(seen.head.parts));
-        group.reserve(state, removes.len())?;
-        group.extend(removes);
+        let parts = usize::from(seen.head.parts);
+        let removes = part_keys(&keys::chunk(seen.first), parts).collect();
+        let rest = group.begin(state, Change { removes, ..Change::default() }, 0)?;
         state.meta.chunk_bytes = state.meta.chunk_bytes.saturating_sub(seen.head.size());
         state.meta.events_trimmed += u64::from(seen.head.count);
-        trimmed += 1;
+        group.finish(state, rest)?;
     }
-    if trimmed > 0 {
-        // So that the next step does not see them again.
-        group.close(state)?;
+    group.close(state)?;
+    if let Some(first) = damaged {
+        // Perhaps no lane will read it any more, and trimming must get past it.
+        aside::chunk(state, group, first)?;
     }
-    Ok(trimmed)
+    Ok(damaged.is_some() || chunks.len() == STEP_CHUNKS_MAX)
 }
 
-/// Joins one run of small chunks. `false` when there is none to join just now.
-fn merge_step(state: &mut State, group: &mut Group) -> Result<bool, QueueError> {
+/// One step of merging: joins one run of small chunks. Says whether there may be more.
+pub(super) fn merge(state: &mut State, group: &mut Group) -> Result<bool, QueueError> {
+    // Merging needs room before it gives any.
+    if state.disk_full || state.rounds.small_chunks < SMALL_CHUNKS_MIN {
+        return Ok(false);
+    }
+    // What has not reached the store has no neighbours yet.
     group.close(state)?;
-    let seen = chunks_from(&*state.store, state.merged_to, STEP_CHUNKS_MAX * 2)?;
-    let Some(run) = small_run(&seen) else {
-        state.small_chunks = 0;
-        if let Some(last) = seen.last() {
-            state.merged_to = last.first;
+    let store = Arc::clone(&state.store);
+    let (seen, damaged) = chunks_from(&*store, state.rounds.merged_to, STEP_CHUNKS_MAX * 2)?;
+    let at_end = seen.len() < STEP_CHUNKS_MAX * 2 && damaged.is_none();
+    match find_run(&seen, at_end) {
+        Run::Join(run) => {
+            join_run(state, group, run)?;
+            Ok(true)
         }
-        return Ok(seen.len() >= STEP_CHUNKS_MAX * 2);
-    };
+        Run::None { merged_to } => {
+            state.rounds.merged_to = merged_to.unwrap_or(state.rounds.merged_to);
+            if at_end {
+                state.rounds.small_chunks = 0;
+            } else if let Some(first) = damaged {
+                aside::chunk(state, group, first)?;
+            }
+            Ok(!at_end)
+        }
+    }
+}
+
+fn join_run(state: &mut State, group: &mut Group, run: &[Seen]) -> Result<(), QueueError> {
+    let Some(begin) = run.first() else { return Ok(()) };
+    let store = Arc::clone(&state.store);
     let mut entries: Vec<Entry> = Vec::new();
     let mut bytes_before = 0;
     for seen in run {
-        let (_, bytes) = read::whole(&*state.store, seen.first)?;
-        match chunk::entries(&keys::chunk(seen.first), &bytes) {
+        let key = keys::chunk(seen.first);
+        let bytes: Vec<u8> = all(&*store, &key)?.into_iter().flat_map(|(_, part)| part).collect();
+        match chunk::entries(&key, &bytes) {
             Ok(found) => entries.extend(found),
-            Err(_) => {
-                // Left for its readers, who set it aside.
-                state.merged_to = seen.first + 1;
-                return Ok(true);
-            }
+            Err(_) => return aside::chunk(state, group, seen.first),
         }
         bytes_before += seen.head.size();
     }
-    let Some(first) = run.first() else { return Ok(false) };
     let packed = Packed::new(&entries)?;
+    // One batch: a run is never half joined. A small chunk has one part.
     group.reserve(state, packed.parts() + run.len())?;
     for seen in &run[1..] {
         group.push(Write::Remove(part_key(&keys::chunk(seen.first), 0)));
     }
-    group.extend(packed.writes(&keys::chunk(first.first), first.head.events_before));
-    state.meta.chunk_bytes = (state.meta.chunk_bytes + packed.size()).saturating_sub(bytes_before);
-    state.small_chunks = state.small_chunks.saturating_sub(run.len());
-    state.merged_to = first.first + entries.len() as Seq;
-    group.close(state)?;
-    Ok(true)
+    group.extend(packed.writes(&keys::chunk(begin.first), begin.head.events_before));
+    let chunk_bytes = &mut state.meta.chunk_bytes;
+    *chunk_bytes = (*chunk_bytes + packed.size()).saturating_sub(bytes_before);
+    state.rounds.small_chunks = state.rounds.small_chunks.saturating_sub(run.len());
+    state.rounds.merged_to = begin.first + entries.len() as Seq;
+    group.close(state)
+}
+
+enum Run<'a> {
+    Join(&'a [Seen]),
+    /// Nothing to join before this chunk.
+    None {
+        merged_to: Option<Seq>,
+    },
 }
 
 /// The first run of at least two small chunks that follow each other without a gap and fit into
-/// one. The last chunk of all is left alone: it may still get neighbours.
-fn small_run(seen: &[Seen]) -> Option<&[Seen]> {
+/// one. At the log's end a run waits until it is full, for it may still grow.
+fn find_run(seen: &[Seen], at_end: bool) -> Run<'_> {
     let mut begin = 0;
     while begin < seen.len() {
         let (mut end, mut events, mut bytes) = (begin, 0, 0);
@@ -151,100 +201,70 @@ fn small_run(seen: &[Seen]) -> Option<&[Seen]> {
             }
             end += 1;
         }
+        let may_grow = end == seen.len() && events < CHUNK_EVENTS_MAX;
+        if may_grow && (at_end || begin > 0) {
+            return Run::None { merged_to: Some(seen[begin].first) };
+        }
         if end - begin >= 2 {
-            return Some(&seen[begin..end]);
+            return Run::Join(&seen[begin..end]);
         }
         begin = end.max(begin + 1);
     }
-    None
+    Run::None { merged_to: seen.last().map(|last| last.first + 1) }
 }
 
-/// The heads of up to `count` chunks from `from` on. Stops at a damaged one.
-fn chunks_from(store: &dyn Store, from: Seq, count: usize) -> Result<Vec<Seen>, QueueError> {
-    let mut seen = Vec::new();
+/// The heads of up to `count` chunks from `from` on, and the damaged one before which they end.
+fn chunks_from(
+    store: &dyn Store,
+    from: Seq,
+    count: usize,
+) -> Result<(Vec<Seen>, Option<Seq>), QueueError> {
+    let (mut seen, mut damaged): (Vec<Seen>, _) = (Vec::new(), None);
     store
         .scan(&keys::chunk(from), &keys::under(b"c").1, &mut |key, value| {
-            if key.last() != Some(&0) {
+            let Some(first) = keys::chunk_first(key) else { return ControlFlow::Continue(()) };
+            let known = seen.last().is_some_and(|last| last.first == first);
+            if key.last() != Some(&0) && known {
                 return ControlFlow::Continue(());
             }
-            let (Some(first), Ok(head)) = (keys::chunk_first(key), Head::decode(key, value)) else {
-                return ControlFlow::Break(());
-            };
-            seen.push(Seen { first, head });
+            // A part without its first is damaged, too.
+            match Head::decode(key, value) {
+                Ok(head) if key.last() == Some(&0) => seen.push(Seen { first, head }),
+                _ => {
+                    damaged = Some(first);
+                    return ControlFlow::Break(());
+                }
+            }
             if seen.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
         .map_err(|source| failed("read from", source))?;
-    Ok(seen)
+    Ok((seen, damaged))
 }
 
-/// Puts a damaged chunk under `q` and leaves a tombstone, so that every lane counts its events.
-pub(super) fn set_aside_chunk(
-    state: &mut State,
-    group: &mut Group,
-    first: Seq,
-) -> Result<(), QueueError> {
-    group.close(state)?;
-    let key = keys::chunk(first);
-    let (parts, joined) = read::whole(&*state.store, first)?;
-    let Err(error) = chunk::entries(&key, &joined) else { return Ok(()) };
-    if Head::decode(&key, &joined).is_ok_and(|head| head.is_tombstone()) {
-        return Ok(());
-    }
-    let (next, count) = read::count_damaged(&*state.store, first, &joined)?;
-    let before = read::events_before(&*state.store, next, state.meta.next_seq, state.meta.events_total)?
-        .saturating_sub(count);
-    let received = Head::decode(&key, &joined).map_or(state.now, |head| head.last_received);
-    state.set_aside(&key, parts, &error)?;
-    let tombstone = Head::tombstone(count, before, received);
-    state.apply(vec![Write::Put(part_key(&key, 0), tombstone.encode().to_vec())])?;
-    state.sync()
-}
-
-fn expire_keys(state: &mut State, group: &mut Group, now: Timestamp) -> Result<(), QueueError> {
-    let window = millis(state.limits.idempotency_window);
-    let oldest = hour_of(Timestamp(now.0.saturating_sub(window)));
-    let gone: Vec<([u8; 16], u32)> = state
-        .idempotent
-        .iter()
-        .filter(|(_, (hour, _))| *hour < oldest)
-        .take(512)
-        .map(|(key, (hour, _))| (*key, *hour))
-        .collect();
-    for (key, hour) in gone {
-        group.reserve(state, 1)?;
-        group.push(Write::Remove(keys::idempotency(hour, &key)));
-        state.idempotent.remove(&key);
-    }
-    Ok(())
-}
-
-/// Dead letters older than their limit leave, counted as expired.
+/// Dead letters older than their limit leave, counted as expired. Some of each owner's are looked
+/// at in each round, in turn: a young one may have a low number.
 fn expire_dead(state: &mut State, group: &mut Group, now: Timestamp) -> Result<(), QueueError> {
-    let age = millis(state.limits.dead_age_max);
-    if state.boxes.values().all(|dead| dead.count == 0) {
-        return Ok(());
-    }
-    let until = Timestamp(now.0.saturating_sub(age));
-    for owner in state.boxes.keys().cloned().collect::<Vec<_>>() {
+    let until = Timestamp(now.0.saturating_sub(millis(state.limits.dead_age_max)));
+    let owners = state.boxes.values().filter(|dead| dead.count > 0);
+    for owner in owners.map(|dead| dead.owner.clone()).collect::<Vec<_>>() {
         let query = DeadQuery {
             owner: Some(owner.clone()),
             until: Some(until),
+            after: state.rounds.dead_after.remove(&owner),
             limit: DEAD_STEP_MAX,
-            // The oldest come first, so a few tell whether any is too old.
             scan_max: DEAD_STEP_MAX,
             ..DeadQuery::default()
         };
-        let old: Vec<DeadId> =
-            dead::list(&*state.store, &query)?.letters.into_iter().map(|(id, _)| id).collect();
+        let (page, damaged) = dead::list(&*state.store, &query)?;
+        if let Some(next) = page.next {
+            state.rounds.dead_after.insert(owner.clone(), next);
+        }
+        aside::dead(state, group, &damaged)?;
+        let old: Vec<DeadId> = page.letters.into_iter().map(|(id, _)| id).collect();
         if !old.is_empty() {
-            group.close(state)?;
             let count = dead::remove(state, group, &old, DeadEnd::Expired)?;
             tracing::warn!(owner, count, "dead letters passed their age limit and were removed");
         }
     }
     Ok(())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,19 +1,22 @@
-//! `queue verify`: counts everything anew, from the records alone.
+//! `queue verify`: counts everything anew, from the records alone, and repairs nothing.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
 use holdfast_model::{LogId, Name, Seq};
 
 use crate::{
     chunk::{self, Head},
     engine::{
-        Limits, dead, keys, read,
-        state::{State, scan},
+        Limits, aside, dead, keys,
+        lane::Lane,
+        load::Damage,
+        read::{self, End},
+        state::{State, all, get, scan},
     },
     error::QueueError,
-    record,
+    spans::Span,
     store::Store,
-    types::{DeadId, RetryRecord},
+    types::DeadId,
 };
 
 /// What the records say.
@@ -38,36 +41,46 @@ pub struct LaneReport {
     pub ledger: holdfast_model::Ledger,
 }
 
-/// Reads every record of a stopped queue and compares all counts with it.
-pub fn verify(store: std::sync::Arc<dyn Store>, path: &std::path::Path) -> Result<Report, QueueError> {
-    let limits = Limits {
-        bytes_max: u64::MAX,
-        retention: std::time::Duration::MAX,
-        dead_age_max: std::time::Duration::MAX,
-        idempotency_window: std::time::Duration::MAX,
-        idempotency_keys_max: usize::MAX,
-    };
-    if crate::engine::state::get(&*store, keys::FORMAT)?.is_none() {
+/// Reads every record of a stopped queue and compares all counts with it. Only what a crash left
+/// half done is finished first, as the next start would.
+pub fn verify(store: Arc<dyn Store>, path: &Path) -> Result<Report, QueueError> {
+    if get(&*store, keys::FORMAT)?.is_none() {
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
         return Err(QueueError::io(format!("find a queue at {}", path.display()), missing));
     }
     let unused = || LogId::from_random([0; 10]);
-    let state = State::load(std::sync::Arc::clone(&store), limits, unused, path)?;
+    let state = State::load(Arc::clone(&store), no_limits(), unused, path, Damage::Report)?;
     let mut report = Report {
         log_id: state.meta.log_id.to_string(),
         head: state.meta.next_seq,
         set_aside: state.corrupt,
         unclean: state.unclean,
+        problems: state.damaged.clone(),
         ..Report::default()
     };
-    let chunk_bytes = check_chunks(&*store, &mut report)?;
-    expect(&mut report.problems, "bytes of chunks", state.meta.chunk_bytes, chunk_bytes);
-    let stored = state.meta.events_total - state.meta.events_trimmed;
-    let events = report.events;
-    expect(&mut report.problems, "events in the log", stored, events);
+    check_chunks(&state, &mut report)?;
     check_dead(&state, &mut report)?;
-    check_lanes(&state, &mut report)?;
+    for (name, lane) in &state.lanes {
+        check_lane(&state, name, lane, &mut report)?;
+    }
+    let mut keys = 0;
+    scan(&*store, b"i", |_, _| {
+        keys += 1;
+        ControlFlow::Continue(())
+    })?;
+    expect(&mut report.problems, "idempotency keys", state.meta.idempotency_keys, keys);
     Ok(report)
+}
+
+/// For looking only.
+pub(crate) fn no_limits() -> Limits {
+    Limits {
+        bytes_max: u64::MAX,
+        retention: Duration::MAX,
+        dead_age_max: Duration::MAX,
+        idempotency_window: Duration::MAX,
+        idempotency_keys_max: usize::MAX,
+    }
 }
 
 fn expect(problems: &mut Vec<String>, what: &str, recorded: u64, counted: u64) {
@@ -76,53 +89,75 @@ fn expect(problems: &mut Vec<String>, what: &str, recorded: u64, counted: u64) {
     }
 }
 
-fn check_chunks(store: &dyn Store, report: &mut Report) -> Result<u64, QueueError> {
-    let (mut bytes, mut before, mut last_end) = (0, None, 0);
+fn check_chunks(state: &State, report: &mut Report) -> Result<(), QueueError> {
+    let store = &*state.store;
     let mut firsts = Vec::new();
+    let mut bytes = 0;
     scan(store, b"c", |key, value| {
-        if key.last() == Some(&0)
-            && let Some(first) = keys::chunk_first(key)
+        let first = keys::chunk_first(key);
+        if let Some(first) = first
+            && firsts.last() != Some(&first)
         {
-            firsts.push((first, Head::decode(key, value)));
+            firsts.push(first);
         }
+        bytes += (key.len() + value.len()) as u64;
         ControlFlow::Continue(())
     })?;
-    for (first, head) in firsts {
+    let (mut before, mut last_end) = (Some(state.meta.events_trimmed), 0);
+    for first in firsts {
         report.chunks += 1;
-        let head = match head {
-            Ok(head) => head,
-            Err(error) => {
-                report.problems.push(error.to_string());
-                before = None;
-                continue;
-            }
+        let Some((head, count)) = check_chunk(store, first, report)? else {
+            before = None;
+            continue;
         };
-        let count = u64::from(head.count);
         if first < last_end {
             report.problems.push(format!("the chunk at {first} overlaps the one before it"));
         }
-        if before.is_some_and(|before| before != head.events_before) {
-            let (recorded, counted) = (head.events_before, before.unwrap_or(0));
-            expect(&mut report.problems, &format!("events before chunk {first}"), recorded, counted);
-        }
-        if !head.is_tombstone() {
-            let (_, joined) = read::whole(store, first)?;
-            match chunk::unpack(&keys::chunk(first), first, &joined) {
-                Ok(events) => expect(
-                    &mut report.problems,
-                    &format!("events in chunk {first}"),
-                    count,
-                    events.len() as u64,
-                ),
-                Err(error) => report.problems.push(error.to_string()),
-            }
+        if let Some(before) = before {
+            let what = format!("events before chunk {first}");
+            expect(&mut report.problems, &what, head.events_before, before);
         }
         report.events += count;
-        bytes += head.size();
         before = Some(head.events_before + count);
         last_end = first + count;
     }
-    Ok(bytes)
+    if let Some(before) = before {
+        expect(&mut report.problems, "events ever stored", state.meta.events_total, before);
+    }
+    if last_end > state.meta.next_seq {
+        report.problems.push(format!("the log goes on to {last_end}, behind its head"));
+    }
+    expect(&mut report.problems, "bytes of chunks", state.meta.chunk_bytes, bytes);
+    let stored = state.meta.events_total - state.meta.events_trimmed;
+    expect(&mut report.problems, "events in the log", stored, report.events);
+    Ok(())
+}
+
+/// The head of a chunk, and its events; `None` when it is damaged.
+fn check_chunk(
+    store: &dyn Store,
+    first: Seq,
+    report: &mut Report,
+) -> Result<Option<(Head, u64)>, QueueError> {
+    let key = keys::chunk(first);
+    let whole: Vec<u8> = all(store, &key)?.into_iter().flat_map(|(_, part)| part).collect();
+    let head = Head::decode(&key, &whole);
+    if let Ok(head) = head
+        && head.is_tombstone()
+    {
+        return Ok(Some((head, u64::from(head.count))));
+    }
+    match (head, chunk::entries(&key, &whole)) {
+        (Ok(head), Ok(events)) => {
+            let what = format!("events in chunk {first}");
+            expect(&mut report.problems, &what, u64::from(head.count), events.len() as u64);
+            Ok(Some((head, u64::from(head.count))))
+        }
+        (_, Err(error)) | (Err(error), _) => {
+            report.problems.push(format!("the chunk at {first}: {error}"));
+            Ok(None)
+        }
+    }
 }
 
 fn check_dead(state: &State, report: &mut Report) -> Result<(), QueueError> {
@@ -141,14 +176,15 @@ fn check_dead(state: &State, report: &mut Report) -> Result<(), QueueError> {
     })?;
     for id in &ids {
         if let Err(error) = dead::load(&*state.store, id) {
-            report.problems.push(error.to_string());
+            report.problems.push(format!("dead letter {} of {}: {error}", id.seq, id.owner));
         }
     }
     report.dead_letters = ids.len() as u64;
     for (owner, stored) in &state.boxes {
         let (count, bytes) = counted.remove(owner).unwrap_or_default();
         expect(&mut report.problems, &format!("dead letters of {owner}"), stored.count, count);
-        expect(&mut report.problems, &format!("bytes of {owner}'s dead letters"), stored.bytes, bytes);
+        let what = format!("bytes of {owner}'s dead letters");
+        expect(&mut report.problems, &what, stored.bytes, bytes);
     }
     for (owner, (count, _)) in counted {
         expect(&mut report.problems, &format!("dead letters of {owner}"), 0, count);
@@ -156,31 +192,55 @@ fn check_dead(state: &State, report: &mut Report) -> Result<(), QueueError> {
     Ok(())
 }
 
-fn check_lanes(state: &State, report: &mut Report) -> Result<(), QueueError> {
-    let (head, total) = (state.meta.next_seq, state.meta.events_total);
-    for (name, lane) in &state.lanes {
-        let position = lane.spans.position();
-        let before = read::events_before(&*state.store, position, head, total)?;
-        let dead = state.boxes.get(name.as_str()).map_or(0, |dead| dead.count);
-        let ledger = lane.ledger(total, before, dead);
-        if ledger.imbalance() != 0 {
-            let by = ledger.imbalance();
-            report.problems.push(format!("the ledger of lane {name} is out by {by}: {ledger:?}"));
+fn check_lane(
+    state: &State,
+    name: &Name,
+    lane: &Lane,
+    report: &mut Report,
+) -> Result<(), QueueError> {
+    let position = lane.spans.position();
+    let Some(before) = before(state, position, report) else { return Ok(()) };
+    let dead = state.boxes.get(name.as_str()).map_or(0, |dead| dead.count);
+    let ledger = lane.view().ledger(state.meta.events_total, before, dead);
+    if ledger.imbalance() != 0 {
+        let by = ledger.imbalance();
+        report.problems.push(format!("the ledger of lane {name} is out by {by}: {ledger:?}"));
+    }
+    if position > state.meta.next_seq {
+        report.problems.push(format!("lane {name} is at {position}, behind the log's head"));
+    }
+    for Span { from, to, count } in lane.spans.above() {
+        if let (Some(from_before), Some(to_before)) =
+            (self::before(state, from, report), self::before(state, to, report))
+        {
+            let what = format!("events of {from}..{to}, settled by lane {name}");
+            expect(&mut report.problems, &what, count, to_before.saturating_sub(from_before));
         }
-        let mut members = 0;
-        for (id, retry) in &lane.retries {
-            let key = keys::retry(name.as_str(), *id, retry.generation);
-            let record: RetryRecord = record::open(&key, &state.join(&key, retry.parts)?)?;
-            members += record.members.len() as u64;
-            for member in &record.members {
-                if !lane.spans.contains(member.seq) {
-                    let seq = member.seq;
-                    report.problems.push(format!("lane {name} has event {seq} twice: unread, and waiting for a retry"));
-                }
+    }
+    for (id, retry) in &lane.retries {
+        let record = aside::open_retry(state, name, *id, retry.generation)?;
+        for seq in record.members.iter().map(|member| member.seq) {
+            if !lane.spans.contains(seq) {
+                let problem = "is unread, and waits for a retry";
+                report.problems.push(format!("event {seq} of lane {name} {problem}"));
             }
         }
-        expect(&mut report.problems, &format!("events waiting in lane {name}"), lane.retrying, members);
-        report.lanes.push(LaneReport { name: name.clone(), position, ledger });
     }
+    report.lanes.push(LaneReport { name: name.clone(), position, ledger });
     Ok(())
+}
+
+fn before(state: &State, position: Seq, report: &mut Report) -> Option<u64> {
+    let end = End { head: state.meta.next_seq, events_total: state.meta.events_total };
+    match read::events_before(&*state.store, position, end, state.meta.events_trimmed) {
+        Ok(Some(before)) => Some(before),
+        Ok(None) => {
+            report.problems.push(format!("the events behind {position} are not in the log"));
+            None
+        }
+        Err(error) => {
+            report.problems.push(error.to_string());
+            None
+        }
+    }
 }

@@ -82,6 +82,19 @@ impl MemoryStore {
         changed
     }
 
+    /// Removes a stored value behind the engine's back.
+    pub fn remove(&self, key: &[u8]) -> bool {
+        let mut content = self.lock();
+        let removed = content.applied.remove(key).is_some();
+        content.durable = content.applied.clone();
+        removed
+    }
+
+    /// A stored value, as it lies there.
+    pub fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.lock().applied.get(key).cloned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,6 +13,22 @@ pub enum Write {
     Remove(Vec<u8>),
 }
 
+impl Write {
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(key, _) | Self::Remove(key) => key,
+        }
+    }
+
+    /// Key and value.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value) => key.len() + value.len(),
+            Self::Remove(key) => key.len(),
+        }
+    }
+}
+
 /// Most writes in one atomic batch: sled's memory follows this number (DESIGN 5).
 pub const BATCH_WRITES_MAX: usize = 128;
 

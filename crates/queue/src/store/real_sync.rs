@@ -35,6 +35,7 @@ pub(crate) fn count() -> u64 {
 /// # Safety
 ///
 /// `fd` must be an open file descriptor, as for libc's function.
+#[expect(unreachable_pub, reason = "the linker reaches it, by its name")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sync_file_range(
     fd: c_int,

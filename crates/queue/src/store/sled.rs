@@ -23,12 +23,14 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// So that 17 values of 24 KiB stay below a quarter of it, and sled makes no blobs.
 const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// sled gives up its lock a moment *after* the last handle is dropped.
-const LOCK_TRIES_MAX: u32 = 50;
-const LOCK_WAIT: Duration = Duration::from_millis(100);
+const LOCK_TRIES_MAX: u32 = 250;
+const LOCK_WAIT: Duration = Duration::from_millis(20);
 /// A database on a full disk does not open; with this much it does.
 const OPEN_BYTES_MIN: u64 = 64 * 1024 * 1024;
 const RESERVE_FILE: &str = "reserve";
 const DATABASE_FOLDER: &str = "sled";
+/// A database in the making. It holds nothing yet, so what a crash left of it may go.
+const NEW_FOLDER: &str = "sled.new";
 
 /// See the module header.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl SledStore {
     ///
     /// [`QueueError::Locked`] when another process has it, [`QueueError::Unreadable`] when sled
     /// cannot read it, [`QueueError::SyncNotReal`] when this binary's syncs promise nothing.
-    /// Nothing is ever deleted but the reserve file.
+    /// Nothing is ever deleted but the reserve file, and what a crash left of making a new database.
     pub fn open(folder: &Path, reserve_bytes: u64) -> Result<Self, QueueError> {
         fs::create_dir_all(folder).map_err(|error| {
             QueueError::io(format!("make the queue's directory {}", folder.display()), error)
@@ -57,6 +59,7 @@ impl SledStore {
             fs::remove_file(&reserve)
                 .map_err(|error| QueueError::io("give up the reserve file", error))?;
         }
+        make_new(folder)?;
         let db = open_locked(&folder.join(DATABASE_FOLDER))?;
         let store = Self {
             db,
@@ -79,7 +82,12 @@ impl SledStore {
             return Err(QueueError::io(format!("find a queue at {}", folder.display()), missing));
         }
         let db = open_locked(&database)?;
-        Ok(Self { db, folder: folder.to_owned(), reserve_bytes: 0, reserve_held: AtomicU64::new(0) })
+        Ok(Self {
+            db,
+            folder: folder.to_owned(),
+            reserve_bytes: 0,
+            reserve_held: AtomicU64::new(0),
+        })
     }
 
     /// Writes and flushes, and refuses to go on unless sled reached a real sync.
@@ -104,6 +112,36 @@ impl SledStore {
         let files = fs::read_dir(&path).map_or(0, Iterator::count);
         if files > 0 { Err(QueueError::BlobsPresent { path, files }) } else { Ok(()) }
     }
+}
+
+/// Makes a new database where there is none, so that a power cut leaves all of it or nothing.
+///
+/// sled writes its `conf` file in two steps and never syncs it; a half of it does not open. So a new
+/// database is made under another name, every file of it is synced, and only then it is renamed.
+fn make_new(folder: &Path) -> Result<(), QueueError> {
+    let (wanted, draft) = (folder.join(DATABASE_FOLDER), folder.join(NEW_FOLDER));
+    if wanted.exists() {
+        return Ok(());
+    }
+    let failed = |error| QueueError::io(format!("make a new queue in {}", folder.display()), error);
+    if draft.exists() {
+        fs::remove_dir_all(&draft).map_err(failed)?;
+    }
+    let db = open_locked(&draft)?;
+    db.flush().map_err(|error| failed(std::io::Error::other(error)))?;
+    drop(db);
+    sync_all_under(&draft).map_err(failed)?;
+    fs::rename(&draft, &wanted).map_err(failed)?;
+    sync_directory(folder);
+    Ok(())
+}
+
+fn sync_all_under(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { sync_all_under(&path)? } else { File::open(&path)?.sync_all()? }
+    }
+    File::open(folder)?.sync_all()
 }
 
 fn open_locked(path: &Path) -> Result<::sled::Db, QueueError> {
@@ -150,7 +188,11 @@ fn free_bytes(folder: &Path) -> u64 {
 
 /// A new file's name is on stable storage only when its directory is.
 fn sync_directory(folder: &Path) {
-    for path in [Some(folder.join(DATABASE_FOLDER)), Some(folder.to_owned()), folder.parent().map(Path::to_owned)] {
+    for path in [
+        Some(folder.join(DATABASE_FOLDER)),
+        Some(folder.to_owned()),
+        folder.parent().map(Path::to_owned),
+    ] {
         if let Some(path) = path
             && let Ok(directory) = File::open(path)
         {
@@ -197,10 +239,7 @@ impl Store for SledStore {
     }
 
     fn space(&self) -> Space {
-        Space {
-            free: free_bytes(&self.folder),
-            reserve: self.reserve_held.load(Ordering::Relaxed),
-        }
+        Space { free: free_bytes(&self.folder), reserve: self.reserve_held.load(Ordering::Relaxed) }
     }
 
     fn give_up_reserve(&self) {
@@ -221,10 +260,13 @@ impl Store for SledStore {
             return;
         }
         let path = self.folder.join(RESERVE_FILE);
-        let taken = OpenOptions::new().create(true).truncate(false).write(true).open(&path).and_then(|file| {
-            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, wanted)?;
-            file.sync_all()
-        });
+        let taken =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).and_then(
+                |file| {
+                    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, wanted)?;
+                    file.sync_all()
+                },
+            );
         match taken {
             Ok(()) => self.reserve_held.store(wanted, Ordering::Relaxed),
             Err(error) => {

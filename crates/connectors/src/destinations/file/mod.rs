@@ -134,7 +134,7 @@ impl Appender {
         let write = |source| AppendError::Write { path: self.path.clone(), source };
         let open = match self.open.take().filter(|open| open.is_at(&self.path)) {
             Some(open) => open,
-            None => Open::at(&self.path)?,
+            None => Open::at(&self.path, self.sync)?,
         };
         let before = open.file.metadata().map_err(write)?.len();
         let mut written = 0;
@@ -177,7 +177,7 @@ fn write_counted(mut file: &File, mut bytes: &[u8], written: &mut u64) -> io::Re
 // === impl Open ===
 
 impl Open {
-    fn at(path: &Path) -> Result<Self, AppendError> {
+    fn at(path: &Path, sync: bool) -> Result<Self, AppendError> {
         let failed = |source| AppendError::Open { path: path.to_owned(), source };
         let mut file = OpenOptions::new()
             .read(true)
@@ -190,7 +190,7 @@ impl Open {
         if !metadata.is_file() {
             return Err(AppendError::NotAFile { path: path.to_owned() });
         }
-        if let Some(folder) = path.parent() {
+        if sync && let Some(folder) = path.parent() {
             // A new file's name is on stable storage only with its folder.
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         }

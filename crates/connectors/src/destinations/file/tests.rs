@@ -108,10 +108,10 @@ fn half_a_write_is_cut_off_again_unless_somebody_else_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alerts.ndjson");
     fs::write(&path, "whole\nhal").unwrap();
-    Open::at(&path).unwrap().take_back(6, 3);
+    Open::at(&path, true).unwrap().take_back(6, 3);
     assert_eq!(content(&path), "whole\n");
     fs::write(&path, "whole\nhalf a line of another\n").unwrap();
-    Open::at(&path).unwrap().take_back(6, 3);
+    Open::at(&path, true).unwrap().take_back(6, 3);
     assert_eq!(content(&path), "whole\nhalf a line of another\n");
 }
 
@@ -133,8 +133,8 @@ fn a_write_that_fails_is_an_error_and_leaves_no_handle() {
 }
 
 #[test]
-fn a_full_disk_leaves_whole_lines() {
-    // The same as a full disk to a writer: the file may grow no further.
+fn a_full_disk_is_an_error_that_says_how_much_was_written() {
+    // full(4) answers as a full disk does.
     let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else { return };
     let mut written = 0;
     let error = write_counted(&full, b"line\n", &mut written).unwrap_err();

@@ -1,5 +1,3 @@
-use std::cell::RefCell;
-
 use holdfast_model::{
     Secret,
     settings::{Node, SecretSpec, Section, Setting},
@@ -155,7 +153,7 @@ fn read_headers(section: &Section<'_>) -> Option<Vec<(HeaderName, LiveSecret)>> 
             table.fault(name, "this header is Holdfast's own");
             return None;
         }
-        let spec = secret_of(&table, name, node)?;
+        let spec = table.secret_at(name, node)?;
         let secret = resolve(&table, name, &spec)?;
         fits_a_header(&table, name, &secret)?;
         Some((header, secret))
@@ -196,18 +194,6 @@ fn read_basic(basic: &Section<'_>) -> Option<Auth> {
     let password = basic.secret(&PASSWORD).and_then(|spec| resolve(basic, PASSWORD.name, &spec));
     basic.finish();
     if bad_user || user.is_empty() { None } else { Some(Auth::Basic { user, password: password? }) }
-}
-
-/// The secret under a name that only the configuration knows.
-fn secret_of(table: &Section<'_>, name: &str, node: &Node) -> Option<SecretSpec> {
-    const VALUE: Setting = Setting::optional("value", "\"soc\"", "A header's value.");
-    let entries = [(VALUE.name.to_owned(), node.clone())];
-    let faults = RefCell::default();
-    let spec = Section::new("", node.line, &entries, &faults).secret(&VALUE);
-    for fault in faults.into_inner() {
-        table.fault(name, fault.problem);
-    }
-    spec
 }
 
 fn resolve(section: &Section<'_>, name: &str, spec: &SecretSpec) -> Option<LiveSecret> {

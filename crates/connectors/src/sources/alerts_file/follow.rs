@@ -2,11 +2,7 @@
 //!
 //! Blocking, and with one caller. Each [`Follower::step`] does a bounded piece of work.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use holdfast_model::Chain;
 use tokio::{sync::Notify, time::Instant};
@@ -17,13 +13,11 @@ use super::{
     folder::{Folder, Opened},
     locate::{self, Found},
     parts::Part,
+    past::Past,
     position::Position,
     reader::{Next, ReadError, Reader},
     watch::Watch,
 };
-
-/// How many files that were read to their end are remembered, should one of them come back.
-const DONE_FILES_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(super) enum Step {
@@ -37,14 +31,13 @@ pub(super) enum Step {
 }
 
 pub(super) struct Follower {
-    options: Arc<Options>,
-    folder: Folder,
+    pub(super) options: Arc<Options>,
+    pub(super) folder: Folder,
     watch: Watch,
     state: State,
-    done: Vec<Position>,
-    /// The compressed part whose content is broken, and since when that is known.
-    damaged: Option<(PathBuf, Instant)>,
-    given_up: Vec<PathBuf>,
+    pub(super) past: Past,
+    /// Since when the current file is known to have no dated name.
+    pub(super) undated: Option<Instant>,
 }
 
 enum State {
@@ -52,11 +45,11 @@ enum State {
     New,
     /// The file of this position must be found.
     Lost(Position),
-    Reading(Cursor),
+    Reading(Box<Cursor>),
 }
 
-struct Cursor {
-    reader: Reader,
+pub(super) struct Cursor {
+    pub(super) reader: Reader,
     /// When it was noticed that another file has taken this one's place.
     replaced: Option<Instant>,
 }
@@ -75,7 +68,8 @@ impl Follower {
         let folder = Folder::around(options.path.clone());
         let watch = Watch::new(options.path.clone(), wake);
         let state = position.map_or(State::New, State::Lost);
-        Self { options, folder, watch, state, done: Vec::new(), damaged: None, given_up: Vec::new() }
+        let past = Past::new(options.damaged_wait);
+        Self { options, folder, watch, state, past, undated: None }
     }
 
     pub(super) fn step(&mut self) -> Step {
@@ -121,7 +115,7 @@ impl Follower {
     }
 
     /// Starts on a file, and stores that at once: until then a restart would begin elsewhere.
-    fn go_on_with(
+    pub(super) fn go_on_with(
         &mut self,
         opened: Opened,
         part: Option<Part>,
@@ -134,16 +128,14 @@ impl Follower {
         let path = opened.path.clone();
         let reader = match Reader::new(opened, part, offset, self.options.line_bytes_max) {
             Ok(reader) => reader,
-            Err(error) if self.gives_up(&path, &error) => {
-                self.given_up.push(path);
-                return Ok(Step::Again);
-            }
+            Err(error) if self.past.gives_up(&path, &error) => return Ok(Step::Again),
             Err(error) => return Err(error),
         };
         let position = reader.position();
         let path = reader.opened.path.display();
         tracing::info!(%path, offset, "reading");
-        self.state = State::Reading(Cursor { reader, replaced: None });
+        self.undated = None;
+        self.state = State::Reading(Box::new(Cursor { reader, replaced: None }));
         Ok(Step::Batch(Batch::only_position(position)))
     }
 
@@ -158,36 +150,39 @@ impl Follower {
         if let Some(Found { opened, part }) = locate::locate(&self.folder, &position)? {
             return self.go_on_with(opened, part, position.offset);
         }
-        let path = self.folder.path.display();
         let Some(current) = self.folder.current()? else { return self.wait_for_file() };
-        let offset = position.offset;
-        if current == position.identity() {
-            tracing::warn!(%path, offset, "the file was truncated in place; \
-                 what stood in it unread is gone, and it is read from its beginning");
-            return self.restart_at_current();
-        }
+        // The dated name too, because an inode may be another file's by now.
+        let truncated =
+            current == position.identity() && self.folder.part_of(current)? == position.part;
         let next = match position.part {
-            Some(part) => self.usable(self.folder.parts_from(part)?),
-            None => None,
+            Some(part) if !truncated => self.open_next(|| self.folder.parts_from(part))?,
+            _ => self.folder.open_current()?.map(|opened| (opened, None)),
         };
-        let (dated, next_part) =
-            (position.part.map(|part| part.to_string()), next.map(|part| part.to_string()));
-        tracing::error!(%path, offset, inode = position.identity().ino, dated, next_part,
-            "the file that was being read is gone; what stood in it behind this offset, and in \
-             files that were rotated away since and deleted, is lost");
-        match next {
-            Some(part) => match self.folder.open_part(part)? {
-                Some(opened) => self.go_on_with(opened, Some(part), 0),
-                None => Ok(Step::Again),
-            },
-            None => self.restart_at_current(),
+        let Some((opened, part)) = next else { return Ok(Step::Idle) };
+        if truncated && opened.identity != position.identity() {
+            // Replaced since we looked. What was written to it after the truncation comes first.
+            return Ok(Step::Again);
         }
+        let dated = position.part.is_some() && !truncated;
+        if dated && part.is_none() && !self.is_undated_for_long() {
+            return Ok(Step::Idle);
+        }
+        self.tell_loss(&position, truncated, part);
+        self.go_on_with(opened, part, 0)
     }
 
-    fn restart_at_current(&mut self) -> io::Result<Step> {
-        match self.folder.open_current()? {
-            Some(opened) => self.go_on_with(opened, None, 0),
-            None => self.wait_for_file(),
+    fn tell_loss(&self, position: &Position, truncated: bool, next: Option<Part>) {
+        let (path, offset) = (self.folder.path.display(), position.offset);
+        let (part, next) = (position.part.map(|p| p.to_string()), next.map(|p| p.to_string()));
+        if truncated {
+            tracing::warn!(%path, offset, "the file was truncated in place; what stood in it unread \
+                is gone, and it is read from its beginning");
+        } else if offset == 0 && next.is_some() {
+            tracing::info!(%path, part, next, "a part was deleted before anything was read from it");
+        } else {
+            tracing::error!(%path, offset, inode = position.identity().ino, part, next,
+                "the file that was being read is gone; what stood in it behind this offset, and in \
+                files that were rotated away since and deleted, is lost");
         }
     }
 
@@ -220,11 +215,7 @@ impl Follower {
         if cursor.reader.part.is_none() {
             cursor.reader.part = self.folder.part_of(cursor.reader.opened.identity)?;
         }
-        let next_part = match cursor.reader.part {
-            Some(part) => self.usable(self.folder.parts_after(part)?),
-            None => None,
-        };
-        if current.is_none() && next_part.is_none() {
+        if current.is_none() && self.parts_after(cursor)?.is_empty() {
             // Renamed or deleted, with nothing in its place. Its writer may still hold it open.
             return self.wait_for_file();
         }
@@ -239,7 +230,7 @@ impl Follower {
         if let Some(batch) = cursor.reader.finish() {
             return Ok(Step::Batch(batch));
         }
-        self.leave(cursor, next_part)
+        self.leave(cursor)
     }
 
     /// Whether nobody writes to a replaced file any more.
@@ -255,96 +246,15 @@ impl Follower {
             || noticed.elapsed() >= settle
     }
 
-    /// Goes on to the file after this one.
-    fn leave(&mut self, cursor: &Cursor, next_part: Option<Part>) -> io::Result<Step> {
-        let opened = match next_part {
-            Some(part) => self.folder.open_part(part),
-            None => self.open_after(cursor),
-        };
-        // It was just renamed or compressed, or the old file came back: the next look tells.
-        let Some(opened) = opened? else { return Ok(Step::Idle) };
-        if opened.identity == cursor.reader.opened.identity {
-            return Ok(Step::Idle);
-        }
-        let offset = self.offset_in(&opened)?;
-        self.remember(cursor.reader.position());
-        self.go_on_with(opened, next_part, offset)
-    }
-
-    /// The oldest of these that is not damaged.
-    fn usable(&self, parts: Vec<Part>) -> Option<Part> {
-        parts.into_iter().find(|part| !self.given_up.contains(&self.folder.packed(*part)))
-    }
-
-    /// The next newer sibling of a file without a dated name, or the current file.
-    fn open_after(&self, cursor: &Cursor) -> io::Result<Option<Opened>> {
-        let position = cursor.reader.position();
-        let mut siblings = self.folder.siblings()?.into_iter();
-        while let Some(sibling) = siblings.next() {
-            let Some(opened) = self.folder.open_sibling(&sibling)? else { continue };
-            if locate::is_same(&opened, &position)? {
-                for newer in siblings {
-                    match self.folder.open_sibling(&newer)? {
-                        Some(opened) if !self.given_up.contains(&opened.path) => {
-                            return Ok(Some(opened));
-                        }
-                        _ => {}
-                    }
-                }
-                break;
-            }
-        }
-        self.folder.open_current()
-    }
-
-    /// Where to begin in a file: at its beginning, unless it was read before. (When clocks are set
-    /// back across midnight, Wazuh returns to the part of the day before.)
-    fn offset_in(&self, opened: &Opened) -> io::Result<u64> {
-        for done in &self.done {
-            if done.identity() == opened.identity && locate::is_same(opened, done)? {
-                return Ok(done.offset);
-            }
-        }
-        Ok(0)
-    }
-
-    fn remember(&mut self, position: Position) {
-        self.done.retain(|done| done.identity() != position.identity());
-        if self.done.len() == DONE_FILES_MAX {
-            self.done.remove(0);
-        }
-        self.done.push(position);
-    }
-
     /// A fault in reading is tried again for ever, but damage inside a compressed part only for a
     /// while: then the part counts as read to its end, so that one bad file does not end the flow.
     fn after_fault(&mut self, reader: &mut Reader, error: io::Error) -> io::Result<Step> {
         let path = reader.opened.path.clone();
-        if !self.gives_up(&path, &error) {
+        if !self.past.gives_up(&path, &error) {
             reader.reopen()?;
             return Err(error);
         }
         reader.end_here();
         Ok(Step::Again)
-    }
-
-    fn gives_up(&mut self, path: &Path, error: &io::Error) -> bool {
-        if !locate::is_damage(error) {
-            return false;
-        }
-        let since = match &self.damaged {
-            Some((known, since)) if known == path => *since,
-            _ => {
-                let now = Instant::now();
-                self.damaged = Some((path.to_owned(), now));
-                now
-            }
-        };
-        if since.elapsed() < self.options.damaged_wait {
-            return false;
-        }
-        let (path, error) = (path.display(), Chain(error));
-        tracing::error!(%path, %error, "a compressed part is damaged; what follows the damage is lost");
-        true
     }
 }

@@ -45,18 +45,25 @@ pub(super) fn locate(folder: &Folder, position: &Position) -> io::Result<Option<
         }
     };
 
-    let mut found = consider(folder.open_current(), None, None);
+    // Without a first line to know it by, an inode proves nothing where dated names tell more: it
+    // may already belong to a later part. (Wazuh deletes parts that stay empty.)
+    let by_name_only = position.head.is_none() && position.part.is_some();
+
+    let mut found = None;
+    if !by_name_only {
+        found = consider(folder.open_current(), None, None);
+    }
     if let (None, Some(part)) = (&found, position.part) {
         found = consider(folder.open_part(part), Some(part), Some(By::Mark));
     }
-    if found.is_none() {
+    if found.is_none() && !by_name_only {
         let part = folder.part_of(position.identity()).transpose();
         if let Some(part) = part {
             let opened = part.as_ref().map_err(again).and_then(|part| folder.open_part(*part));
             found = consider(opened, part.ok(), None);
         }
     }
-    if found.is_none() {
+    if found.is_none() && !by_name_only {
         for sibling in folder.siblings()? {
             found = consider(folder.open_sibling(&sibling), None, None);
             if found.is_some() {

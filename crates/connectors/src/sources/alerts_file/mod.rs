@@ -30,7 +30,9 @@ mod folder;
 mod follow;
 mod lines;
 mod locate;
+mod next;
 mod parts;
+mod past;
 mod position;
 mod reader;
 mod submit;
@@ -38,11 +40,7 @@ mod submit;
 mod tests;
 mod watch;
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{

@@ -66,10 +66,8 @@ pub(super) fn siblings(current: &str, names: impl IntoIterator<Item = String>) -
             }
         }
     };
-    let mut found: Vec<_> = names
-        .into_iter()
-        .filter_map(|name| Some(Sibling { age: age(&name)?, name }))
-        .collect();
+    let mut found: Vec<_> =
+        names.into_iter().filter_map(|name| Some(Sibling { age: age(&name)?, name })).collect();
     found.sort();
     found
 }
@@ -173,7 +171,10 @@ mod tests {
         for (part, text) in parts.iter().zip(written) {
             assert_eq!(part.to_string(), text);
             let [plain, packed] = [format!("{text}.json"), format!("{text}.json.gz")];
-            assert_eq!([part.plain(), part.packed()], [PathBuf::from(&plain), packed.clone().into()]);
+            assert_eq!(
+                [part.plain(), part.packed()],
+                [PathBuf::from(&plain), packed.clone().into()]
+            );
             for name in [plain, packed] {
                 let file = name.rsplit('/').next().unwrap();
                 let read = Part::from_file_name(part.year, part.month, file);

@@ -76,7 +76,12 @@ impl Reader {
         let head = Head::of(&opened.beginning()?);
         let unpacking = if opened.packed {
             let file = BufReader::with_capacity(64 * 1024, opened.file.try_clone()?);
-            Some(Unpacking { decoder: MultiGzDecoder::new(file), to_skip: offset, fault: None, ended: false })
+            Some(Unpacking {
+                decoder: MultiGzDecoder::new(file),
+                to_skip: offset,
+                fault: None,
+                ended: false,
+            })
         } else {
             None
         };
@@ -87,10 +92,6 @@ impl Reader {
     pub(super) fn position(&self) -> Position {
         let head = self.head.as_ref().map(Head::fingerprint);
         Position::new(self.opened.identity, self.splitter.offset(), head, self.part)
-    }
-
-    pub(super) fn offset(&self) -> u64 {
-        self.splitter.offset()
     }
 
     /// Begins anew where it stands: a decoder is of no use after a fault.

@@ -39,7 +39,9 @@ impl Submitter {
             match self.intake.append(&self.source, batch.intake(from..to)).await {
                 Ok(_) if to == total => break,
                 Ok(_) => from = to,
-                Err(IntakeError::TooLarge { .. }) if to - from > 1 => size = (to - from).div_ceil(2),
+                Err(IntakeError::TooLarge { .. }) if to - from > 1 => {
+                    size = (to - from).div_ceil(2)
+                }
                 Err(error @ IntakeError::TooLarge { .. }) => {
                     if !batch.shrink(from) {
                         self.wait(&error, RETRY_WAIT_MAX).await?;

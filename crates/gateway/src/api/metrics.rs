@@ -1,0 +1,235 @@
+//! `/metrics`: what is counted as it happens, and what is asked when somebody looks.
+//!
+//! Depths and states are read from the queue at each scrape and never kept by increments, so they
+//! cannot drift.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use holdfast_model::{DeadReason, LaneState};
+use holdfast_queue::{DeadId, QueueEngine, Stats};
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::{Api, destinations::Lane, problem::Problem};
+
+/// Upper edges in seconds: from a fast NVMe drive to one that is in trouble.
+const FSYNC_SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+const GROUP_ALERTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 20_000.0];
+
+/// What is asked when somebody looks.
+pub(crate) struct Scrape {
+    registry: Registry,
+    queue_alerts: IntGaugeVec,
+    queue_oldest: GaugeVec,
+    queue_bytes: IntGauge,
+    queue_capacity: IntGauge,
+    events_in_log: IntGauge,
+    state: IntGaugeVec,
+    throttled_until: GaugeVec,
+    retries: IntGaugeVec,
+    dead_letters: IntGaugeVec,
+    imbalance: IntGaugeVec,
+    fsync: Histogram,
+    group: Histogram,
+    free: IntGauge,
+    reserved: IntGauge,
+    dead_bytes: IntGauge,
+    corrupt: IntCounter,
+    tail_position: IntGaugeVec,
+    tail_unread: IntGaugeVec,
+    tail_last_read: GaugeVec,
+}
+
+impl Scrape {
+    pub(super) fn register(registry: Registry) -> prometheus::Result<Self> {
+        let make = Make { registry: &registry };
+        let lane = ["destination"];
+        let source = ["source"];
+        let scrape = Self {
+            queue_alerts: make.gauges("queue_alerts", "Events that a lane has not settled.", &lane)?,
+            queue_oldest: make.floats(
+                "queue_oldest_alert_timestamp_seconds",
+                "When the oldest event that a lane has not settled was received; 0: there is none.",
+                &lane,
+            )?,
+            queue_bytes: make.gauge("queue_bytes", "Live bytes: log, retry records, dead letters.")?,
+            queue_capacity: make.gauge("queue_capacity_bytes", "Live bytes at which input is refused.")?,
+            events_in_log: make.gauge("log_events", "Events that the log holds.")?,
+            state: make.gauges(
+                "destination_state",
+                "1 for the state that a lane is in.",
+                &["destination", "state"],
+            )?,
+            throttled_until: make.floats(
+                "destination_throttled_until_timestamp_seconds",
+                "Until when the destination asked us to wait; 0: it did not.",
+                &lane,
+            )?,
+            retries: make.gauges("retries_scheduled", "Events that wait for another try.", &lane)?,
+            dead_letters: make.gauges("dead_letters", "Events that were given up and are kept.", &lane)?,
+            imbalance: make.gauges(
+                "ledger_imbalance_alerts",
+                "What a lane's ledger misses: must be 0.",
+                &lane,
+            )?,
+            fsync: make.histogram(
+                "storage_fsync_duration_seconds",
+                "How long one sync of the queue took.",
+                FSYNC_SECONDS,
+            )?,
+            group: make.histogram(
+                "storage_group_commit_alerts",
+                "Events that shared one sync.",
+                GROUP_ALERTS,
+            )?,
+            free: make.gauge("storage_free_bytes", "Free bytes on the queue's disk.")?,
+            reserved: make.gauge("storage_reserved_bytes", "Size of the reserve file; 0: given up.")?,
+            dead_bytes: make.gauge("dead_letter_bytes", "Live bytes of dead letters.")?,
+            corrupt: {
+                let corrupt = IntCounter::new(
+                    "holdfast_storage_corrupt_records_total",
+                    "Stored records that were damaged and set aside.",
+                )?;
+                registry.register(Box::new(corrupt.clone()))?;
+                corrupt
+            },
+            tail_position: make.gauges(
+                "source_tail_position_bytes",
+                "How far into its current file a source has read.",
+                &source,
+            )?,
+            tail_unread: make.gauges(
+                "source_tail_unread_bytes",
+                "How much of its current file a source has not read.",
+                &source,
+            )?,
+            tail_last_read: make.floats(
+                "source_tail_last_read_timestamp_seconds",
+                "When a source last read something; 0: never in this run.",
+                &source,
+            )?,
+            registry: registry.clone(),
+        };
+        make.build_info()?;
+        Ok(scrape)
+    }
+
+    fn storage(&self, stats: &Stats) {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.queue_bytes.set(signed(stats.bytes_live));
+        self.queue_capacity.set(signed(stats.bytes_max));
+        self.events_in_log.set(signed(stats.events_in_log));
+        self.free.set(signed(stats.bytes_free));
+        self.reserved.set(signed(stats.bytes_reserved));
+        self.dead_bytes.set(signed(stats.bytes_dead));
+        let known = self.corrupt.get();
+        self.corrupt.inc_by(stats.chunks_corrupt.saturating_sub(known));
+    }
+
+    fn lane(&self, lane: &Lane) {
+        let name = [lane.name.as_str()];
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.queue_alerts.with_label_values(&name).set(signed(lane.ledger.pending));
+        self.retries.with_label_values(&name).set(signed(lane.ledger.retrying));
+        self.dead_letters.with_label_values(&name).set(signed(lane.ledger.dead));
+        self.imbalance.with_label_values(&name).set(lane.ledger.difference);
+        let oldest = lane.oldest_pending_at.map_or(0.0, |at| at.seconds());
+        self.queue_oldest.with_label_values(&name).set(oldest);
+        let until = lane.throttled_until.map_or(0.0, |at| at.seconds());
+        self.throttled_until.with_label_values(&name).set(until);
+        for state in LaneState::NAMES {
+            let is = i64::from(state == lane.state);
+            self.state.with_label_values(&[lane.name.as_str(), state]).set(is);
+        }
+    }
+}
+
+/// Makes and registers one metric with our prefix.
+struct Make<'a> {
+    registry: &'a Registry,
+}
+
+impl Make<'_> {
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(format!("holdfast_{name}"), help)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        let gauge = IntGauge::with_opts(Self::opts(name, help))?;
+        self.registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        let gauges = IntGaugeVec::new(Self::opts(name, help), labels)?;
+        self.registry.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+
+    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        let gauges = GaugeVec::new(Self::opts(name, help), labels)?;
+        self.registry.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        let opts = HistogramOpts::new(format!("holdfast_{name}"), help).buckets(buckets.to_vec());
+        let histogram = Histogram::with_opts(opts)?;
+        self.registry.register(Box::new(histogram.clone()))?;
+        Ok(histogram)
+    }
+
+    fn build_info(&self) -> prometheus::Result<()> {
+        let info = self.gauges("build_info", "What is running: always 1.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(())
+    }
+}
+
+pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+    api.scrape.storage(&api.engine.stats());
+    for lane in api.lane_views().await? {
+        api.scrape.lane(&lane);
+    }
+    for dead in api.engine.dead_boxes() {
+        let count = i64::try_from(dead.count).unwrap_or(i64::MAX);
+        api.scrape.dead_letters.with_label_values(&[&dead.owner]).set(count);
+    }
+    for (micros, events) in api.engine.commits().take_recent() {
+        api.scrape.fsync.observe(Duration::from_micros(micros).as_secs_f64());
+        if events > 0 {
+            api.scrape.group.observe(events as f64);
+        }
+    }
+    for source in &api.sources {
+        let (name, health) = ([source.name.as_str()], &source.health);
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let position = health.position_bytes.load(Ordering::Relaxed);
+        api.scrape.tail_position.with_label_values(&name).set(signed(position));
+        let unread = health.unread_bytes.load(Ordering::Relaxed);
+        api.scrape.tail_unread.with_label_values(&name).set(signed(unread));
+        let seconds = health.last_read_ms.load(Ordering::Relaxed) as f64 / 1000.0;
+        api.scrape.tail_last_read.with_label_values(&name).set(seconds);
+        // Every combination exists from the start.
+        for reason in [DeadReason::Invalid, DeadReason::TooLong] {
+            api.metrics.died(&DeadId::source_owner(source.name.as_str()), reason, 0);
+        }
+    }
+    let mut text = Vec::new();
+    let encoder = TextEncoder::new();
+    if let Err(error) = encoder.encode(&api.scrape.registry.gather(), &mut text) {
+        tracing::error!(%error, "cannot write the metrics");
+    }
+    Ok(([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response())
+}

@@ -1,0 +1,229 @@
+//! One attempt: it sends once and says how it ended. Takes a refused batch apart.
+//!
+//! Settles nothing and decides nothing about the lane. A crash in the middle loses nothing: until
+//! the lane has settled the flight's events, they are unsettled in the queue.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use holdfast_model::{
+    Delivered, DeliveryError, Destination, Event, LogId, Member, Name, Reason, Seq,
+    Shipment, Timestamp, delivery_key,
+};
+use holdfast_queue::{AttemptNote, QueueEngine, QueueError, RetryHead};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    clock::Clock,
+    lane::{
+        records::Ended,
+        salvo::{self, Answer, Attempt},
+    },
+    metrics::LaneMetrics,
+    settings::InDoubt,
+    settlement::{Failure, Outcome},
+};
+
+/// What every flight of a lane shares.
+pub(super) struct Craft {
+    pub(super) lane: Name,
+    pub(super) log_id: LogId,
+    pub(super) destination: Arc<dyn Destination>,
+    pub(super) engine: Arc<dyn QueueEngine>,
+    pub(super) clock: Clock,
+    pub(super) metrics: LaneMetrics,
+    pub(super) timeout: Duration,
+    pub(super) poison_limit: u32,
+    pub(super) in_doubt: InDoubt,
+}
+
+/// Where a flight's events are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Origin {
+    Log,
+    Retry(RetryHead),
+    /// In these retry records, which the lane made while the flight was under way.
+    Detached(Vec<Seq>),
+}
+
+impl Origin {
+    /// The retry records that hold the events.
+    pub(super) fn records(&self) -> Vec<Seq> {
+        match self {
+            Self::Log => Vec::new(),
+            Self::Retry(head) => vec![head.id],
+            Self::Detached(ids) => ids.clone(),
+        }
+    }
+}
+
+/// A flight before it starts.
+pub(super) struct Plan {
+    pub(super) number: u64,
+    pub(super) origin: Origin,
+    /// For [`Origin::Log`]; a retry record is loaded by the flight.
+    pub(super) events: Vec<Arc<Event>>,
+    pub(super) in_doubt: bool,
+    /// The lane's own clock.
+    pub(super) active_ms: u64,
+}
+
+/// What a flight's events have behind them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Past {
+    pub(super) tries: u32,
+    pub(super) attempts: Vec<AttemptNote>,
+    pub(super) first_active_ms: Option<u64>,
+    pub(super) job: Option<u64>,
+}
+
+/// How a flight ended.
+pub(super) struct Landing {
+    pub(super) number: u64,
+    pub(super) past: Past,
+    /// Empty when there was nothing to send: the record is gone, or unreadable.
+    pub(super) members: Vec<Ended>,
+    /// The failure of a whole request, for the lane's state.
+    pub(super) failure: Option<Failure>,
+    /// Two different events were forbidden, one after the other.
+    pub(super) forbidden_twice: bool,
+    /// How many requests it took.
+    pub(super) requests: u32,
+    pub(super) at: Timestamp,
+    /// The record could not be read; it stays where it is.
+    pub(super) unreadable: Option<QueueError>,
+}
+
+impl Craft {
+    pub(super) async fn fly(self: Arc<Self>, plan: Plan) -> Landing {
+        let mut landing = Landing::of(plan.number, Vec::new(), self.clock.now());
+        let (past, events, in_doubt) = match self.load(plan).await {
+            Ok(loaded) => loaded,
+            Err(error) => return Landing { unreadable: Some(error), ..landing },
+        };
+        landing.at = self.clock.now();
+        if past.tries == 0 {
+            for event in &events {
+                let waited = landing.at.since(event.received_at);
+                self.metrics.wait_seconds.observe(waited.as_secs_f64());
+            }
+        }
+        if in_doubt && self.in_doubt == InDoubt::DeadLetter {
+            let why = "the gateway stopped while it may have been under way";
+            landing.members = unknown(events, why);
+            return Landing { past, ..landing };
+        }
+        let members = events.iter().map(|event| self.member(event, &past, in_doubt)).collect();
+        let sent = salvo::send(members, self.poison_limit, &*self).await;
+        Landing {
+            past,
+            members: events.into_iter().zip(sent.outcomes).collect(),
+            failure: sent.failure,
+            forbidden_twice: sent.forbidden_twice,
+            requests: sent.requests,
+            ..landing
+        }
+    }
+
+    async fn load(&self, plan: Plan) -> Result<(Past, Vec<Arc<Event>>, bool), QueueError> {
+        let Origin::Retry(head) = plan.origin else {
+            let past = Past { first_active_ms: Some(plan.active_ms), ..Past::default() };
+            return Ok((past, plan.events, plan.in_doubt));
+        };
+        let Some(record) = self.engine.retry(&self.lane, head.id).await? else {
+            return Ok((Past::default(), Vec::new(), false));
+        };
+        let past = Past {
+            tries: record.tries,
+            attempts: record.attempts,
+            first_active_ms: Some(record.first_active_ms),
+            job: record.job,
+        };
+        let events = record.members.iter().map(|stored| Arc::new(stored.to_event())).collect();
+        Ok((past, events, record.in_doubt || plan.in_doubt))
+    }
+
+    fn member(&self, event: &Arc<Event>, past: &Past, in_doubt: bool) -> Member {
+        let id = self.log_id.event(event.seq);
+        let key = delivery_key(&id, &self.lane, None);
+        Member { id, key, event: Arc::clone(event), attempt: past.tries + 1, in_doubt }
+    }
+
+    fn count(&self, results: &Answer) {
+        match results {
+            Ok(results) => {
+                self.metrics.attempts_ok.inc();
+                for error in results.iter().filter_map(|result| result.as_ref().err()) {
+                    self.metrics.item_failed(error.reason);
+                }
+            }
+            Err(error) => self.metrics.failed(error.reason),
+        }
+    }
+}
+
+impl Attempt for Craft {
+    /// One request, bounded here so that no destination can forget to.
+    async fn attempt(&self, shipment: &Shipment) -> Answer {
+        let started = Instant::now();
+        // The destination's own limit is the same and knows more; this one is for those without.
+        let patience = self.timeout + self.timeout / 10 + Duration::from_millis(100);
+        // A panic costs this attempt, of which nobody knows how far it came.
+        let guarded = AssertUnwindSafe(self.destination.deliver(shipment)).catch_unwind();
+        let outcome = match timeout(patience, guarded).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => {
+                tracing::error!(lane = %self.lane, "the destination's code panicked");
+                Err(DeliveryError::new(Reason::InDoubt).with_excerpt(PANICKED))
+            }
+            Err(elapsed) => Err(DeliveryError::caused_by(Reason::InDoubt, elapsed)),
+        };
+        self.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        let count = shipment.members.len();
+        let results = match outcome {
+            Ok(Delivered::All(receipt)) => Ok((0..count).map(|_| Ok(receipt.clone())).collect()),
+            Ok(Delivered::Each(results)) if results.len() == count => Ok(results),
+            Ok(Delivered::Each(results)) => {
+                let given = format!("{} results for {count} events", results.len());
+                Err(DeliveryError::new(Reason::BadAnswer).with_excerpt(given))
+            }
+            Err(error) => Err(error),
+        };
+        self.count(&results);
+        results
+    }
+}
+
+const PANICKED: &str = "the destination's code panicked; this is a fault of Holdfast";
+
+// === impl Landing ===
+
+impl Landing {
+    fn of(number: u64, members: Vec<Ended>, at: Timestamp) -> Self {
+        Self {
+            number,
+            past: Past::default(),
+            members,
+            failure: None,
+            forbidden_twice: false,
+            requests: 0,
+            at,
+            unreadable: None,
+        }
+    }
+
+    /// The landing of a flight whose own task panicked: what it sent is unknown.
+    pub(super) fn crashed(number: u64, events: Vec<Arc<Event>>, at: Timestamp) -> Self {
+        let members = unknown(events, PANICKED);
+        let failure = Some(failure(PANICKED));
+        Self { failure, ..Self::of(number, members, at) }
+    }
+}
+
+fn unknown(events: Vec<Arc<Event>>, why: &str) -> Vec<Ended> {
+    events.into_iter().map(|event| (event, Outcome::Failed(failure(why)))).collect()
+}
+
+fn failure(why: &str) -> Failure {
+    Failure { reason: Reason::InDoubt, status: None, retry_after: None, excerpt: why.to_owned() }
+}

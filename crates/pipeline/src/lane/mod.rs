@@ -1,0 +1,186 @@
+//! A destination's own way through the log: read → filter → attempt → settle.
+//!
+//! One task per lane owns everything of it. Nothing is shared between lanes but the queue.
+//!
+//! # Promises
+//!
+//! - An event is settled only after its attempt ended, and its slot is free only when the
+//!   settlement is on stable storage: at most `concurrency × batch.max_events` events are sent
+//!   again after a crash.
+//! - A lane that may not send does not read either: an outage costs attempts, not the backlog.
+//! - A task that ends, by panic too, leaves its events unsettled, so they are sent again.
+//!
+//! # Not promised
+//!
+//! Order: with `order = "none"` a retried event arrives after later ones.
+
+mod decide;
+mod doubts;
+mod flight;
+mod flights;
+mod health;
+mod land;
+mod orders;
+mod poisons;
+mod probes;
+mod reader;
+mod reading;
+mod records;
+mod retries;
+mod run;
+mod salvo;
+mod start;
+mod store;
+mod suspects;
+mod verdicts;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_model::{Destination, LaneState, Name, Timestamp};
+use holdfast_queue::{QueueEngine, QueueError, RetryHead, StoredState};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, metrics::Metrics, settings::LaneSettings};
+
+/// Events that a replay leaves room for among those that wait for a retry.
+const ROOM_LEFT_FREE: u64 = 64;
+
+/// Commands that may wait for a lane.
+const COMMANDS_MAX: usize = 256;
+
+/// What a lane is made of.
+#[derive(Clone, Debug)]
+pub struct LaneConfig {
+    pub name: Name,
+    /// The destination's type.
+    pub kind: &'static str,
+    pub settings: LaneSettings,
+    pub destination: Arc<dyn Destination>,
+    /// Live bytes of dead letters at which lanes park instead of giving up more.
+    pub dead_bytes_max: u64,
+}
+
+/// What a lane shows of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneView {
+    pub name: Name,
+    pub kind: &'static str,
+    pub state: StoredState,
+    /// Events being sent right now.
+    pub in_flight: u64,
+    /// Events in retry records that are not being sent.
+    pub retrying: u64,
+    pub retry_oldest: Option<Timestamp>,
+    pub next_retry: Option<Timestamp>,
+    pub concurrency: u32,
+    pub failures_in_row: u32,
+    pub last_error: String,
+}
+
+/// A running lane.
+#[derive(Clone, Debug)]
+pub struct LaneHandle {
+    view: Arc<Mutex<LaneView>>,
+    commands: mpsc::Sender<Command>,
+    pending_max: u64,
+}
+
+pub(crate) enum Command {
+    Pause { by: String, done: oneshot::Sender<()> },
+    Resume { done: oneshot::Sender<()> },
+    RetryNow { done: oneshot::Sender<()> },
+    /// Dead letters that are retry records now.
+    Revived { heads: Vec<RetryHead>, done: oneshot::Sender<()> },
+}
+
+/// The lane has stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("the lane has stopped")]
+pub struct Stopped;
+
+impl LaneHandle {
+    pub fn view(&self) -> LaneView {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LaneView> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops sending until somebody resumes; what is under way ends. Durable when it returns.
+    pub async fn pause(&self, by: &str) -> Result<(), Stopped> {
+        let (done, end) = oneshot::channel();
+        self.send(Command::Pause { by: by.to_owned(), done }).await?;
+        end.await.map_err(|_| Stopped)
+    }
+
+    /// Ends a pause; a parked or open lane reads its secrets anew and tries at once.
+    pub async fn resume(&self) -> Result<(), Stopped> {
+        let (done, end) = oneshot::channel();
+        self.send(Command::Resume { done }).await?;
+        end.await.map_err(|_| Stopped)
+    }
+
+    /// Makes every waiting retry due.
+    pub async fn retry_now(&self) -> Result<(), Stopped> {
+        let (done, end) = oneshot::channel();
+        self.send(Command::RetryNow { done }).await?;
+        end.await.map_err(|_| Stopped)
+    }
+
+    /// Returns when the view shows them.
+    pub(crate) async fn revived(&self, heads: Vec<RetryHead>) -> Result<(), Stopped> {
+        let (done, end) = oneshot::channel();
+        self.send(Command::Revived { heads, done }).await?;
+        end.await.map_err(|_| Stopped)
+    }
+
+    /// How many more events may wait for a retry, with some room left for live traffic.
+    pub(crate) fn room_for_retries(&self) -> u64 {
+        let view = self.lock();
+        let left_free = ROOM_LEFT_FREE.min(self.pending_max / 2);
+        self.pending_max.saturating_sub(view.retrying + view.in_flight + left_free)
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// Opens a lane in the queue and makes its task; the caller spawns it.
+pub async fn open(
+    config: LaneConfig,
+    engine: Arc<dyn QueueEngine>,
+    clock: Clock,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
+    let opened = engine.open_lane(&config.name, config.settings.start).await?;
+    let view = LaneView {
+        name: config.name.clone(),
+        kind: config.kind,
+        state: opened.state.clone(),
+        in_flight: 0,
+        retrying: 0,
+        retry_oldest: None,
+        next_retry: None,
+        concurrency: config.settings.concurrency,
+        failures_in_row: 0,
+        last_error: String::new(),
+    };
+    let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+    let pending_max = config.settings.retry.pending_max;
+    let handle = LaneHandle { view: Arc::new(Mutex::new(view)), commands, pending_max };
+    let lane = run::Lane::new(config, engine, clock, metrics, opened, Arc::clone(&handle.view));
+    Ok((handle, lane.run(orders, stop)))
+}
+
+/// Whether a state keeps a lane from delivering what it has.
+pub fn is_healthy(state: LaneState) -> bool {
+    match state {
+        LaneState::Active => true,
+        LaneState::Throttled { .. } | LaneState::Open | LaneState::BackedUp => false,
+        LaneState::AuthFailed | LaneState::ConfigFailed | LaneState::Paused => false,
+    }
+}

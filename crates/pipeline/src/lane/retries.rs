@@ -1,0 +1,142 @@
+//! The retry records of a lane, by due time. In memory only their heads.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use holdfast_model::{Seq, Timestamp};
+use holdfast_queue::RetryHead;
+
+/// See the module header.
+#[derive(Debug, Default)]
+pub(super) struct Retries {
+    by_due: BTreeSet<(Timestamp, Seq)>,
+    /// By when their oldest member was received: it is shown at every turn of the lane's loop.
+    by_age: BTreeSet<(Timestamp, Seq)>,
+    heads: HashMap<Seq, RetryHead>,
+    members: u64,
+}
+
+impl Retries {
+    pub(super) fn add(&mut self, head: RetryHead) {
+        self.remove(head.id);
+        self.by_due.insert((head.due, head.id));
+        self.by_age.insert((head.oldest, head.id));
+        self.members += u64::from(head.members);
+        self.heads.insert(head.id, head);
+    }
+
+    pub(super) fn remove(&mut self, id: Seq) -> Option<RetryHead> {
+        let head = self.heads.remove(&id)?;
+        self.by_due.remove(&(head.due, id));
+        self.by_age.remove(&(head.oldest, id));
+        self.members -= u64::from(head.members);
+        Some(head)
+    }
+
+    /// Events in the records, those in flight not counted.
+    pub(super) fn members(&self) -> u64 {
+        self.members
+    }
+
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.by_age.first().map(|(oldest, _)| *oldest)
+    }
+
+    /// When the first is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.by_due.first().map(|(due, _)| *due)
+    }
+
+    /// Takes one that is due.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Option<RetryHead> {
+        let (due, id) = *self.by_due.first()?;
+        if due > now { None } else { self.remove(id) }
+    }
+
+    /// Takes the first, due or not, but `other_than` only when there is no other.
+    pub(super) fn take_any(&mut self, other_than: Option<Seq>) -> Option<RetryHead> {
+        let mut ids = self.by_due.iter().map(|(_, id)| *id);
+        let id = ids.find(|id| Some(*id) != other_than)?;
+        self.remove(id)
+    }
+
+    /// Those that may have been under way when the last run ended: due by then, and the first of
+    /// them, as many as hold `members_max` events.
+    pub(super) fn first_due(&self, now: Timestamp, members_max: usize) -> HashSet<Seq> {
+        let mut members = 0;
+        let due = self.by_due.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id);
+        due.take_while(|id| {
+            let fits = members < members_max;
+            members += self.heads.get(id).map_or(0, |head| head.members as usize);
+            fits
+        })
+        .collect()
+    }
+
+    /// Whether there is one that `is_known` does not name.
+    pub(super) fn any_other(&self, is_known: impl Fn(Seq) -> bool) -> bool {
+        self.heads.keys().any(|id| !is_known(*id))
+    }
+
+    pub(super) fn contains(&self, id: Seq) -> bool {
+        self.heads.contains_key(&id)
+    }
+
+    /// Makes everything due.
+    pub(super) fn due_now(&mut self, now: Timestamp) {
+        self.reschedule(|head| head.due.min(now));
+    }
+
+    /// After a start or a jump of the clock nothing waits longer than `wait_max`.
+    pub(super) fn clamp(&mut self, now: Timestamp, wait_max: Duration) {
+        let latest = now.saturating_add(wait_max);
+        self.reschedule(|head| head.due.min(latest));
+    }
+
+    fn reschedule(&mut self, due: impl Fn(&RetryHead) -> Timestamp) {
+        self.by_due.clear();
+        for (id, head) in &mut self.heads {
+            head.due = due(head);
+            self.by_due.insert((head.due, *id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(id: Seq, due: u64) -> RetryHead {
+        RetryHead { id, members: 2, due: Timestamp(due), oldest: Timestamp(id), job: None }
+    }
+
+    #[test]
+    fn records_come_by_due_time_and_a_probe_prefers_another() {
+        let mut retries = Retries::default();
+        [head(1, 50), head(2, 30), head(3, 90)].map(|head| retries.add(head));
+        assert_eq!(retries.members(), 6);
+        assert_eq!(retries.take_due(Timestamp(29)), None);
+        assert_eq!(retries.take_due(Timestamp(30)).map(|head| head.id), Some(2));
+        assert_eq!(retries.take_any(Some(1)).map(|head| head.id), Some(3));
+        assert_eq!(retries.take_any(Some(1)), None);
+        assert_eq!((retries.members(), retries.oldest()), (2, Some(Timestamp(1))));
+    }
+
+    #[test]
+    fn what_may_have_been_under_way_is_bounded_by_events() {
+        let mut retries = Retries::default();
+        [head(1, 50), head(2, 30), head(3, 40), head(4, 99)].map(|head| retries.add(head));
+        assert_eq!(retries.first_due(Timestamp(50), 3), HashSet::from([2, 3]));
+        assert_eq!(retries.first_due(Timestamp(50), 100), HashSet::from([1, 2, 3]));
+    }
+
+    #[test]
+    fn a_jump_of_the_clock_makes_nothing_wait_longer_than_its_schedule() {
+        let mut retries = Retries::default();
+        retries.add(head(1, 1_000_000));
+        retries.clamp(Timestamp(1_000), Duration::from_secs(5));
+        assert_eq!(retries.next_due(), Some(Timestamp(6_000)));
+    }
+}

@@ -1,0 +1,219 @@
+//! The lane's loop: it starts flights, takes their landings, and stores what became of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::future::BoxFuture;
+use holdfast_model::{Chain, Seq};
+use holdfast_queue::{LaneOpen, Page, QueueEngine, QueueError};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{Id, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    lane::{
+        Command, LaneConfig, LaneView,
+        doubts::Doubts,
+        flight::{Craft, Landing},
+        flights::Flights,
+        health::Health,
+        reader::Reader,
+        retries::Retries,
+        store::Settling,
+        verdicts::CheckAnswer,
+    },
+    metrics::{LaneMetrics, Metrics},
+};
+
+pub(super) struct Lane {
+    pub(super) config: LaneConfig,
+    pub(super) engine: Arc<dyn QueueEngine>,
+    pub(super) clock: Clock,
+    pub(super) metrics: LaneMetrics,
+    pub(super) craft: Arc<Craft>,
+    pub(super) view: Arc<Mutex<LaneView>>,
+    pub(super) health: Health,
+    pub(super) head: watch::Receiver<Seq>,
+    pub(super) reader: Reader,
+    pub(super) reading: Option<BoxFuture<'static, Result<Page, QueueError>>>,
+    /// After a failed read.
+    pub(super) read_again_at: Option<Instant>,
+    pub(super) retries: Retries,
+    pub(super) retry_turn: bool,
+    pub(super) doubts: Doubts,
+    pub(super) tasks: JoinSet<Landing>,
+    pub(super) flight_of_task: HashMap<Id, u64>,
+    pub(super) flights: Flights,
+    pub(super) next_flight: u64,
+    pub(super) settling: Settling,
+    /// Dead letters that go back to pending once they are stored.
+    pub(super) to_revive: Vec<Seq>,
+    /// Suspects that are dead, to be taken out of their retry records.
+    pub(super) condemned: Vec<Seq>,
+    pub(super) checking: Option<BoxFuture<'static, CheckAnswer>>,
+    /// The check call was asked about the suspects there are.
+    pub(super) check_asked: bool,
+    /// The lane's own clock, which runs while it is active, up to `active_since`.
+    pub(super) active_ms: u64,
+    pub(super) active_since: Option<Instant>,
+    /// The dead letters were full; when to look again.
+    pub(super) room_at: Option<Instant>,
+    pub(super) last_error: String,
+    pub(super) stopping: bool,
+}
+
+impl Lane {
+    pub(super) fn new(
+        config: LaneConfig,
+        engine: Arc<dyn QueueEngine>,
+        clock: Clock,
+        metrics: &Metrics,
+        opened: LaneOpen,
+        view: Arc<Mutex<LaneView>>,
+    ) -> Self {
+        let (wall, now) = (clock.now(), Instant::now());
+        let metrics = metrics.lane(config.name.as_str());
+        let mut retries = Retries::default();
+        opened.retries.iter().for_each(|head| retries.add(*head));
+        let doubts = match opened.unclean {
+            true => Doubts::new(&retries, wall, config.settings.in_flight_max()),
+            false => Doubts::default(),
+        };
+        retries.clamp(wall, config.settings.retry.wait_max());
+        let craft = Arc::new(Craft {
+            lane: config.name.clone(),
+            log_id: engine.log_id().clone(),
+            destination: Arc::clone(&config.destination),
+            engine: Arc::clone(&engine),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            timeout: config.settings.timeout,
+            poison_limit: config.settings.poison_limit,
+            in_doubt: config.settings.in_doubt,
+        });
+        Self {
+            reader: Reader::new(&opened),
+            health: Health::new(opened.state, &config.settings, now),
+            head: engine.head(),
+            active_ms: opened.active_ms,
+            retries,
+            doubts,
+            config,
+            engine,
+            clock,
+            metrics,
+            craft,
+            view,
+            reading: None,
+            read_again_at: None,
+            retry_turn: true,
+            tasks: JoinSet::new(),
+            flight_of_task: HashMap::new(),
+            flights: Flights::default(),
+            next_flight: 1,
+            settling: Settling::default(),
+            to_revive: Vec::new(),
+            condemned: Vec::new(),
+            checking: None,
+            check_asked: false,
+            active_since: None,
+            room_at: None,
+            last_error: String::new(),
+            stopping: false,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Command>, stop: CancellationToken) {
+        match self.work(&mut orders, &stop).await {
+            Ok(()) => tracing::debug!(lane = %self.config.name, "the lane has stopped"),
+            // The queue says so itself; here it is only the end of the lane.
+            Err(error @ (QueueError::Closed | QueueError::Failed { .. })) => {
+                tracing::debug!(lane = %self.config.name, error = %Chain(&error), "the lane ends");
+            }
+            Err(error) => {
+                tracing::error!(lane = %self.config.name, error = %Chain(&error), "the lane cannot go on");
+            }
+        }
+    }
+
+    async fn work(
+        &mut self,
+        orders: &mut mpsc::Receiver<Command>,
+        stop: &CancellationToken,
+    ) -> Result<(), QueueError> {
+        loop {
+            let wake = self.advance().await?;
+            if self.stopping && self.flights.is_empty() && self.settling.is_idle() {
+                return Ok(());
+            }
+            tokio::select! {
+                result = next_of(&mut self.settling.call) => self.settled(result).await?,
+                Some(joined) = self.tasks.join_next_with_id() => {
+                    self.land(joined);
+                    while let Some(joined) = self.tasks.try_join_next_with_id() {
+                        self.land(joined);
+                    }
+                }
+                page = next_of(&mut self.reading) => self.take_page(page)?,
+                answer = next_of(&mut self.checking) => self.checked(answer),
+                Some(order) = orders.recv() => self.obey(order).await?,
+                changed = self.head.changed(), if !self.stopping => {
+                    changed.map_err(|_| QueueError::Closed)?;
+                }
+                () = sleep_until(wake) => {}
+                () = stop.cancelled(), if !self.stopping => self.stopping = true,
+            }
+        }
+    }
+
+    /// Does all that can be done now. Answers when to look again at the latest.
+    pub(super) async fn advance(&mut self) -> Result<Option<Instant>, QueueError> {
+        let mut wake = None;
+        if !self.stopping {
+            self.refresh_secrets(&mut wake);
+            self.start_flights(&mut wake);
+        }
+        self.flush_skipped(&mut wake);
+        self.detach_slow();
+        self.keep_time();
+        self.begin_settling();
+        if std::mem::take(&mut self.health.changed) {
+            self.report_state();
+            self.engine.set_lane_state(&self.config.name, self.health.stored.clone()).await?;
+        }
+        self.show();
+        Ok(wake)
+    }
+}
+
+pub(super) fn soonest(wake: &mut Option<Instant>, at: Option<Instant>) {
+    *wake = match (*wake, at) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a future that may not be there, and takes it away when it is done.
+async fn next_of<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    match slot {
+        Some(future) => {
+            let result = future.await;
+            *slot = None;
+            result
+        }
+        None => std::future::pending().await,
+    }
+}

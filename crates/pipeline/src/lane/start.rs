@@ -1,0 +1,162 @@
+//! Starting flights: what the lane sends next, and when.
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast_model::{Event, Seq, Timestamp};
+use holdfast_queue::RetryHead;
+use tokio::time::Instant;
+
+use crate::lane::{
+    flight::{Origin, Plan},
+    flights::InFlight,
+    health::Mode,
+    reader::Next,
+    run::{Lane, soonest},
+};
+
+/// How often a lane that waits for room among the dead letters looks again.
+const ROOM_EVERY: Duration = Duration::from_secs(5);
+
+/// What a flight carries.
+enum Work {
+    Retry(RetryHead),
+    Fresh(Vec<Arc<Event>>),
+}
+
+impl Work {
+    fn id(&self) -> Seq {
+        match self {
+            Self::Retry(head) => head.id,
+            Self::Fresh(events) => events.first().map_or(0, |event| event.seq),
+        }
+    }
+}
+
+impl Lane {
+    /// Starts what may start now. Notes in `wake` when there may be more.
+    pub(super) fn start_flights(&mut self, wake: &mut Option<Instant>) {
+        loop {
+            let at = self.moment();
+            match self.health.mode(self.flights.len(), at) {
+                Mode::Wait(until) => return soonest(wake, until),
+                Mode::Probe => return self.start_probe(at.now),
+                Mode::Send => {}
+            }
+            self.look_for_room(at.now);
+            self.judge_room(at.wall);
+            if let Some(again) = self.room_at {
+                return soonest(wake, Some(again));
+            }
+            self.begin_reading(wake);
+            if self.flights.len() >= self.health.concurrency() {
+                return;
+            }
+            self.ask_about_suspects();
+            // Before anything is taken, so that a batch fills while it waits.
+            if let Err(wait) = self.health.pace.ready(at.now) {
+                return soonest(wake, Some(at.now + wait));
+            }
+            let Some(work) = self.next_work(wake, at.wall, at.now) else { return };
+            self.start(work);
+        }
+    }
+
+    /// Retries that are due and fresh events take turns.
+    fn next_work(&mut self, wake: &mut Option<Instant>, wall: Timestamp, now: Instant) -> Option<Work> {
+        let fresh_allowed = self.health.is_active();
+        // A suspect is best decided by another event.
+        let retry_first = self.retry_turn && self.health.suspects.is_empty();
+        if (retry_first || !fresh_allowed)
+            && let Some(head) = self.retries.take_due(wall)
+        {
+            self.retry_turn = false;
+            return Some(Work::Retry(head));
+        }
+        if fresh_allowed && let Some(events) = self.next_fresh(wake, now) {
+            self.retry_turn = true;
+            return Some(Work::Fresh(events));
+        }
+        if let Some(head) = self.retries.take_due(wall) {
+            return Some(Work::Retry(head));
+        }
+        if let Some(due) = self.retries.next_due() {
+            let wait_max = self.config.settings.retry.wait_max();
+            if due.since(wall) > wait_max {
+                // The clock has jumped.
+                self.retries.clamp(wall, wait_max);
+            }
+            soonest(wake, Some(now + self.clock.until(due, wait_max)));
+        }
+        None
+    }
+
+    fn next_fresh(&mut self, wake: &mut Option<Instant>, now: Instant) -> Option<Vec<Arc<Event>>> {
+        let more_to_come = self.reading.is_some() || self.reader.cursor() < *self.head.borrow();
+        match self.reader.next(&self.config.settings.batch, more_to_come, now) {
+            Next::Batch(events) => Some(events),
+            Next::Filling(deadline) => {
+                soonest(wake, Some(deadline));
+                None
+            }
+            Next::Nothing => None,
+        }
+    }
+
+    /// While the dead letters are full, the lane looks for room now and then.
+    fn look_for_room(&mut self, now: Instant) {
+        if self.room_at.is_some_and(|at| now >= at) {
+            self.room_at = self.dead_full().then(|| now + ROOM_EVERY);
+        }
+    }
+
+    /// Events wait for a retry up to a bound; then the lane reads no more, until a tenth is free.
+    fn judge_room(&mut self, wall: Timestamp) {
+        let pending_max = self.config.settings.retry.pending_max;
+        let pending = self.retries.members() + self.flights.retrying();
+        if pending >= pending_max {
+            self.health.backed_up("too many events wait for a retry", wall);
+        } else if self.room_at.is_none() && pending <= pending_max - pending_max.div_ceil(10) {
+            self.health.room_again(wall);
+        }
+    }
+
+    /// One event, and never the same twice in a row while there is another.
+    fn start_probe(&mut self, now: Instant) {
+        let last = self.health.probes.last_tried();
+        let work = if let Some(head) = self.retries.take_any(last) {
+            Work::Retry(head)
+        } else if let Some(event) = self.reader.next_single() {
+            Work::Fresh(vec![event])
+        } else if self.read_page(now) {
+            // There may be another.
+            return;
+        } else if let Some(head) = self.retries.take_any(None) {
+            Work::Retry(head)
+        } else {
+            return;
+        };
+        let id = work.id();
+        let number = self.start(work);
+        self.health.probes.started(id, number, now);
+    }
+
+    fn start(&mut self, work: Work) -> u64 {
+        let number = self.next_flight;
+        self.next_flight += 1;
+        self.health.pace.spend(1);
+        let (origin, events, count) = match work {
+            Work::Retry(head) => (Origin::Retry(head), Vec::new(), head.members as usize),
+            Work::Fresh(events) => {
+                let count = events.len();
+                (Origin::Log, events, count)
+            }
+        };
+        let in_doubt = self.doubts.take(&origin, count);
+        let active_ms = self.active_now();
+        let plan = Plan { number, origin: origin.clone(), events: events.clone(), in_doubt, active_ms };
+        self.flights.insert(number, InFlight { origin, events, count, landed: false });
+        let task = self.tasks.spawn(Arc::clone(&self.craft).fly(plan));
+        self.flight_of_task.insert(task.id(), number);
+        number
+    }
+}

@@ -1,0 +1,236 @@
+//! The settings that every lane has, whatever its destination.
+
+use std::time::Duration;
+
+use holdfast_model::{
+    settings::{Section, Setting},
+    units::Rate,
+};
+use holdfast_queue::Start;
+
+use crate::{
+    breaker::BreakerSettings,
+    filter::{self, Filter},
+};
+
+const RATE: Setting = Setting::optional(
+    "rate",
+    "\"30/min\"",
+    "Attempts per s, min, h or day. Without it the lane goes as fast as the destination answers.",
+);
+const CONCURRENCY: Setting = Setting::new(
+    "concurrency",
+    "8",
+    "Attempts under way at once, 1 to 1024. Also bounds what is sent again after a crash: \
+     `concurrency` x `batch.max_events` events.",
+);
+const TIMEOUT: Setting =
+    Setting::new("timeout", "\"30s\"", "Longest wait for one attempt, connect to last byte: 10ms to 10m.");
+const IN_DOUBT: Setting = Setting::new(
+    "in_doubt",
+    "\"resend\"",
+    "What to do with an event that was sent and never answered, where the destination can neither \
+     dedupe nor be searched: \"resend\" or \"dead_letter\".",
+);
+const START: Setting = Setting::new(
+    "start",
+    "\"new\"",
+    "Where a lane that is new begins: \"new\" (at the head) or \"all\" (with what the log still has).",
+);
+const POISON_LIMIT: Setting = Setting::new(
+    "poison_limit",
+    "10",
+    "Permanent errors in a row, over at least 3 rules, that park the lane as wrongly set up; \
+     those events go back to pending. 2 to 1000.",
+);
+const MAX_EVENTS: Setting =
+    Setting::new("max_events", "1", "Most events in one request, 1 to 10000; 1: no batches.");
+const MAX_BYTES: Setting =
+    Setting::new("max_bytes", "\"1MiB\"", "Most bytes of alerts in one request, 1KiB to 64MiB. A \
+     batch above 8MiB that has to wait for a retry is sent again in parts.");
+const MAX_WAIT: Setting =
+    Setting::new("max_wait", "\"200ms\"", "Longest wait for a batch to fill, 0s to 10m.");
+const FORMAT: Setting = Setting::new(
+    "format",
+    "\"ndjson\"",
+    "How a batch is written: \"ndjson\", \"array\", or \"envelope\" (lines with id, seq and alert).",
+);
+const INITIAL: Setting =
+    Setting::new("initial", "\"1s\"", "Wait after the first failure; it doubles each time. 1ms to 1h.");
+const MAX: Setting =
+    Setting::new("max", "\"5m\"", "Longest wait between two tries. 1ms to 24h.");
+const MAX_AGE: Setting = Setting::new(
+    "max_age",
+    "\"72h\"",
+    "How long an event is tried, from its first attempt and only while the lane is active; then it \
+     becomes a dead letter. 1s to 3650d.",
+);
+const SERVER_WAIT_MAX: Setting = Setting::new(
+    "server_wait_max",
+    "\"1h\"",
+    "The longest `Retry-After` that is obeyed. 1s to 30d.",
+);
+const MAX_PENDING: Setting = Setting::new(
+    "max_pending",
+    "10000",
+    "Events that may wait for a retry before the lane stops reading. 1 to 1000000.",
+);
+const FAILURES: Setting =
+    Setting::new("failures", "5", "Failures in a row that open the breaker. 1 to 1000.");
+const RATIO: Setting = Setting::new(
+    "ratio",
+    "0.5",
+    "Share of failures among at least 20 attempts in the window that opens it. 0.01 to 1.",
+);
+const WINDOW: Setting = Setting::new("window", "\"30s\"", "That window. 1s to 1h.");
+
+/// The keys of every destination.
+pub const SETTINGS: &[&Setting] =
+    &[&RATE, &CONCURRENCY, &TIMEOUT, &IN_DOUBT, &START, &POISON_LIMIT];
+pub const BATCH_SETTINGS: &[&Setting] = &[&MAX_EVENTS, &MAX_BYTES, &MAX_WAIT, &FORMAT];
+pub const RETRY_SETTINGS: &[&Setting] =
+    &[&INITIAL, &MAX, &MAX_AGE, &SERVER_WAIT_MAX, &MAX_PENDING];
+pub const BREAKER_SETTINGS: &[&Setting] = &[&FAILURES, &RATIO, &WINDOW];
+pub const WHEN_SETTINGS: &[&Setting] = filter::SETTINGS;
+
+/// What becomes of an event that was sent and never answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InDoubt {
+    Resend,
+    DeadLetter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchSettings {
+    pub events_max: usize,
+    pub bytes_max: usize,
+    pub wait_max: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetrySettings {
+    pub initial: Duration,
+    pub max: Duration,
+    pub age_max: Duration,
+    pub server_wait_max: Duration,
+    pub pending_max: u64,
+}
+
+/// How one lane works.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneSettings {
+    pub filter: Filter,
+    pub rate: Option<Rate>,
+    pub concurrency: u32,
+    pub timeout: Duration,
+    pub in_doubt: InDoubt,
+    pub start: Start,
+    pub poison_limit: u32,
+    pub batch: BatchSettings,
+    /// `batch.format`, which the destination reads.
+    pub batch_format: &'static str,
+    pub retry: RetrySettings,
+    pub breaker: BreakerSettings,
+}
+
+impl RetrySettings {
+    /// The longest that an event can have to wait for its next try.
+    pub fn wait_max(&self) -> Duration {
+        self.max.max(self.server_wait_max)
+    }
+}
+
+impl LaneSettings {
+    /// Reads the common keys of a destination's table. The caller finishes the section after the
+    /// destination has read its own.
+    pub fn read(section: &Section<'_>) -> Self {
+        let none = Vec::new();
+        let faults = std::cell::RefCell::default();
+        let empty = || Section::new("", 0, &none, &faults);
+        let batch = section.table("batch").unwrap_or_else(empty);
+        let retry = section.table("retry").unwrap_or_else(empty);
+        let breaker = section.table("breaker").unwrap_or_else(empty);
+        let settings = Self {
+            filter: section.table("when").map(|when| Filter::read(&when)).unwrap_or_default(),
+            rate: section.rate(&RATE),
+            concurrency: section.count(&CONCURRENCY, 1..=1024),
+            timeout: section.duration(&TIMEOUT, ms(10)..=secs(600)),
+            in_doubt: match section.word(&IN_DOUBT, &["resend", "dead_letter"]) {
+                "dead_letter" => InDoubt::DeadLetter,
+                _ => InDoubt::Resend,
+            },
+            start: match section.word(&START, &["new", "all"]) {
+                "all" => Start::All,
+                _ => Start::New,
+            },
+            poison_limit: section.count(&POISON_LIMIT, 2..=1000),
+            batch: BatchSettings {
+                events_max: batch.count(&MAX_EVENTS, 1..=10_000) as usize,
+                bytes_max: batch.size(&MAX_BYTES, 1024..=64 << 20) as usize,
+                wait_max: batch.duration(&MAX_WAIT, Duration::ZERO..=secs(600)),
+            },
+            batch_format: batch.word(&FORMAT, &["ndjson", "array", "envelope"]),
+            retry: read_retry(&retry),
+            breaker: BreakerSettings {
+                failures: breaker.count(&FAILURES, 1..=1000),
+                ratio: breaker.float(&RATIO, 0.01..=1.0),
+                window: breaker.duration(&WINDOW, secs(1)..=secs(3600)),
+            },
+        };
+        batch.finish();
+        retry.finish();
+        breaker.finish();
+        settings
+    }
+
+    /// Events that may be in flight, so in doubt after a crash.
+    pub fn in_flight_max(&self) -> usize {
+        self.concurrency as usize * self.batch.events_max
+    }
+}
+
+impl Default for LaneSettings {
+    fn default() -> Self {
+        let (none, faults) = (Vec::new(), std::cell::RefCell::default());
+        Self::read(&Section::new("", 0, &none, &faults))
+    }
+}
+
+fn read_retry(retry: &Section<'_>) -> RetrySettings {
+    let day = secs(86_400);
+    let settings = RetrySettings {
+        initial: retry.duration(&INITIAL, ms(1)..=secs(3600)),
+        max: retry.duration(&MAX, ms(1)..=day),
+        age_max: retry.duration(&MAX_AGE, secs(1)..=day * 3650),
+        server_wait_max: retry.duration(&SERVER_WAIT_MAX, secs(1)..=day * 30),
+        pending_max: u64::from(retry.count(&MAX_PENDING, 1..=1_000_000)),
+    };
+    if settings.initial > settings.max {
+        retry.fault(INITIAL.name, "it is longer than `max`");
+    }
+    settings
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_manual() {
+        let settings = LaneSettings::default();
+        assert_eq!(settings.concurrency, 8);
+        assert_eq!(settings.retry.max, secs(300));
+        assert_eq!(settings.retry.age_max, secs(72 * 3600));
+        assert_eq!(settings.retry.pending_max, 10_000);
+        assert_eq!(settings.breaker.failures, 5);
+        assert_eq!(settings.in_flight_max(), 8);
+    }
+}

@@ -1,0 +1,121 @@
+//! Lanes come, change their state, and end.
+
+use std::sync::Arc;
+
+use holdfast_model::{Name, Timestamp};
+
+use crate::{
+    engine::{
+        aside,
+        group::{Change, Group},
+        keys,
+        lane::{Lane, Retry},
+        read::{self, End},
+        settle::part_keys,
+        state::State,
+    },
+    error::QueueError,
+    spans::Spans,
+    types::{LaneOpen, Start, StoredState},
+};
+
+pub(super) fn open(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+    start: Start,
+) -> Result<LaneOpen, QueueError> {
+    group.reserve(state, 1)?;
+    if !state.lanes.contains_key(name) {
+        let (position, before) = match start {
+            Start::New => (state.meta.next_seq, state.meta.events_total),
+            Start::All => {
+                // The oldest chunk may be the one under way.
+                group.close(state)?;
+                let first = read::first_chunk(&*state.store)?;
+                (first.unwrap_or(state.meta.next_seq), state.meta.events_trimmed)
+            }
+        };
+        let lane = Lane::new(Spans::new(position, &[]), before, state.now);
+        state.lanes.insert(name.clone(), lane);
+    }
+    let (unclean, now) = (state.unclean, state.now);
+    let lane = state.lane(name)?;
+    // A lane that is opened again in one run was closed in order: nothing of it is in doubt.
+    let unclean = unclean && !lane.open;
+    lane.open = true;
+    lane.last_open_at = now;
+    group.touch_lane(name);
+    Ok(LaneOpen {
+        position: lane.spans.position(),
+        settled: lane.spans.above(),
+        retries: lane.retries.values().map(|retry| retry.head).collect(),
+        state: lane.state.clone(),
+        active_ms: lane.active_ms,
+        unclean,
+    })
+}
+
+pub(super) fn set_state(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+    stored: StoredState,
+) -> Result<(), QueueError> {
+    group.reserve(state, 1)?;
+    state.lane(name)?.state = stored;
+    group.touch_lane(name);
+    Ok(())
+}
+
+/// Settles everything a lane holds as expired: an orphan's end.
+pub(super) fn abandon(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+) -> Result<u64, QueueError> {
+    let lane = state.lane(name)?;
+    let retries: Vec<Retry> = lane.retries.values().copied().collect();
+    let mut expired = 0;
+    for retry in retries {
+        let key = keys::retry(name.as_str(), retry.head.id, retry.generation);
+        let removes = part_keys(&key, retry.parts).collect();
+        let rest = group.begin(state, Change { removes, ..Change::default() }, 0)?;
+        let members = u64::from(retry.head.members);
+        let lane = state.lane(name)?;
+        lane.take_retry(retry.head.id);
+        lane.counters.expired += members;
+        group.touch_lane(name);
+        group.finish(state, rest)?;
+        expired += members;
+    }
+    // What is counted by the chunks must be in the store.
+    group.close(state)?;
+    let end = End { head: state.meta.next_seq, events_total: state.meta.events_total };
+    let (store, trimmed) = (Arc::clone(&state.store), state.meta.events_trimmed);
+    let position = state.lane(name)?.spans.position();
+    let before = match read::events_before(&*store, position, end, trimmed) {
+        Err(QueueError::Corrupt { .. }) => {
+            aside::around(state, group, position)?;
+            read::events_before(&*store, position, end, trimmed)?
+        }
+        found => found?,
+    };
+    // Nothing is trimmed that a lane has not passed.
+    let before = before.unwrap_or(trimmed);
+    group.reserve(state, 1)?;
+    let lane = state.lane(name)?;
+    let unread = end.events_total.saturating_sub(before).saturating_sub(lane.spans.count_above());
+    lane.counters.expired += unread;
+    lane.spans = Spans::new(end.head, &[]);
+    group.touch_lane(name);
+    Ok(expired + unread)
+}
+
+/// What upkeep and opening take for now, in wall time.
+pub(super) fn tick(state: &mut State, now: Timestamp) {
+    state.now = now;
+    for lane in state.lanes.values_mut().filter(|lane| lane.open) {
+        lane.last_open_at = now;
+    }
+}

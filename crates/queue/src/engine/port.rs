@@ -1,0 +1,262 @@
+//! The engine behind its port: which calls go to the writing thread, and which read.
+
+use std::{sync::PoisonError, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use holdfast_model::{Ledger, LogId, Name, Seq};
+use tokio::sync::watch;
+
+use super::{
+    Engine, NoRoom, append, aside, dead, idempotency, keys,
+    lane::LaneView,
+    lanes,
+    read::{self, Found},
+    settle,
+    state::{get, joined},
+    upkeep,
+};
+use crate::{
+    QueueEngine,
+    error::QueueError,
+    record::{self, Sealed},
+    types::*,
+};
+
+/// How often a reading is repeated because the store changed meanwhile.
+const TRIES_MAX: usize = 1_000;
+/// Reads of a page after which it is taken as it is: the log itself does not add up then.
+const STRICT_TRIES_MAX: usize = 100;
+/// Until what was applied is also published: a sync takes so long.
+const PUBLISH_WAIT: Duration = Duration::from_millis(1);
+
+#[async_trait]
+impl QueueEngine for Engine {
+    fn log_id(&self) -> &LogId {
+        &self.shared.log_id
+    }
+
+    fn head(&self) -> watch::Receiver<Seq> {
+        self.shared.head.subscribe()
+    }
+
+    fn failure(&self) -> watch::Receiver<Option<std::sync::Arc<str>>> {
+        self.shared.failure.subscribe()
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended, QueueError> {
+        let no_room = if append.from_source { NoRoom::Refuse } else { NoRoom::Wait };
+        let prepared = append::prepare(append)?;
+        self.operate(no_room, move |state, group| append::run(state, group, prepared)).await
+    }
+
+    async fn source_position(&self, source: &str) -> Result<Option<Bytes>, QueueError> {
+        let key = keys::source(source);
+        let position = self.blocking(move |store| get(store, &key)).await?;
+        Ok(position.map(Bytes::from))
+    }
+
+    async fn idempotent(&self, key: [u8; 16]) -> Result<Option<IdempotentAnswer>, QueueError> {
+        let head = self.shared.published().head;
+        self.blocking(move |store| idempotency::find(store, &key, head)).await
+    }
+
+    async fn open_lane(&self, lane: &Name, start: Start) -> Result<LaneOpen, QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, group| lanes::open(state, group, &lane, start)).await
+    }
+
+    async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError> {
+        if let Some(page) = self.shared.read_recent(from, limit) {
+            return Ok(page);
+        }
+        let end = self.shared.published().end();
+        for tries in 0..TRIES_MAX {
+            let strict = false;
+            let found = self.blocking(move |store| read::page(store, from, end, limit, strict));
+            match found.await? {
+                Found::Page(page) => {
+                    if !strict {
+                        tracing::error!(from, next = page.next, "the log's counts do not add up");
+                    }
+                    return Ok(page);
+                }
+                Found::Damaged(first) => {
+                    self.write(move |state, group| aside::chunk(state, group, first)).await?;
+                }
+                Found::Changed => {}
+            }
+        }
+        let key = record::show_key(&keys::chunk(from));
+        Err(QueueError::Corrupt { key, problem: "it changes with every reading" })
+    }
+
+    async fn settle(&self, lane: &Name, items: Vec<Settle>) -> Result<(), QueueError> {
+        let items: Vec<_> = items.into_iter().map(settle::prepare).collect::<Result<_, _>>()?;
+        let lane = lane.clone();
+        self.write(move |state, group| settle::run(state, group, &lane, items)).await
+    }
+
+    async fn retry(&self, lane: &Name, id: Seq) -> Result<Option<RetryRecord>, QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, group| settle::retry(state, group, &lane, id)).await
+    }
+
+    async fn set_lane_state(&self, lane: &Name, stored: StoredState) -> Result<(), QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, group| lanes::set_state(state, group, &lane, stored)).await
+    }
+
+    async fn ledger(&self, name: &Name) -> Result<Ledger, QueueError> {
+        for _ in 0..TRIES_MAX {
+            let (lane, end, trimmed, dead) = {
+                let published = self.shared.published();
+                let missing = || QueueError::NoLane { lane: name.to_string() };
+                let lane = published.lanes.get(name).cloned().ok_or_else(missing)?;
+                let dead = published.boxes.get(name.as_str()).map_or(0, |dead| dead.count);
+                (lane, published.end(), published.events_trimmed, dead)
+            };
+            let position = lane.position;
+            let before = self
+                .blocking(move |store| read::events_before(store, position, end, trimmed))
+                .await;
+            match before {
+                Ok(Some(before)) => return Ok(lane.ledger(end.events_total, before, dead)),
+                // Trimmed since this moment was published: the next one comes with the sync.
+                Ok(None) => tokio::time::sleep(PUBLISH_WAIT).await,
+                Err(QueueError::Corrupt { .. }) => {
+                    self.write(move |state, group| aside::around(state, group, position)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.failed())
+    }
+
+    fn lanes(&self) -> Vec<LaneSummary> {
+        let summary = |(name, lane): (&Name, &LaneView)| LaneSummary {
+            name: name.clone(),
+            position: lane.position,
+            state: lane.state.clone(),
+            open: lane.open,
+            last_open_at: lane.last_open_at,
+            retry_bytes: lane.retry_bytes,
+        };
+        self.shared.published().lanes.iter().map(summary).collect()
+    }
+
+    async fn abandon_lane(&self, lane: &Name) -> Result<u64, QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, group| lanes::abandon(state, group, &lane)).await
+    }
+
+    async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage, QueueError> {
+        let (page, damaged) = self.blocking(move |store| dead::list(store, &query)).await?;
+        if !damaged.is_empty() {
+            self.write(move |state, group| aside::dead(state, group, &damaged)).await?;
+        }
+        Ok(page)
+    }
+
+    async fn dead_letter(&self, id: &DeadId) -> Result<Option<DeadLetter>, QueueError> {
+        let wanted = id.clone();
+        match self.blocking(move |store| dead::load(store, &wanted)).await {
+            Err(QueueError::Corrupt { .. }) => {
+                let ids = [id.clone()];
+                self.write(move |state, group| aside::dead(state, group, &ids)).await?;
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+
+    async fn remove_dead(&self, ids: Vec<DeadId>, end: DeadEnd) -> Result<u64, QueueError> {
+        let count = ids.len().min(DEAD_STEP_MAX);
+        self.write(move |state, group| dead::remove(state, group, &ids[..count], end)).await
+    }
+
+    async fn revive(
+        &self,
+        ids: Vec<DeadId>,
+        job: Option<u64>,
+    ) -> Result<Vec<RetryHead>, QueueError> {
+        let count = ids.len().min(DEAD_STEP_MAX);
+        self.write(move |state, group| dead::revive(state, group, &ids[..count], job)).await
+    }
+
+    fn dead_boxes(&self) -> Vec<DeadBox> {
+        self.shared.published().boxes.values().cloned().collect()
+    }
+
+    async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
+        self.write(move |state, group| settle::put_job(state, group, job)).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRecord>, QueueError> {
+        Ok(self.shared.published().jobs.values().cloned().collect())
+    }
+
+    async fn add_audit(&self, entry: AuditEntry) -> Result<(), QueueError> {
+        let sealed = Sealed::new(&entry)?;
+        self.write(move |state, group| {
+            let key = keys::audit(state.meta.next_audit);
+            let writes = sealed.writes(&key);
+            group.reserve(state, writes.len())?;
+            group.extend(writes);
+            state.meta.next_audit += 1;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, QueueError> {
+        let next = self.shared.published().next_audit;
+        self.blocking(move |store| {
+            let first = next.saturating_sub(limit as u64).max(1);
+            let mut entries = Vec::new();
+            for number in (first..next).rev() {
+                let key = keys::audit(number);
+                let Some(bytes) = joined(store, &key)? else { continue };
+                match record::open(&key, &bytes) {
+                    Ok(entry) => entries.push(entry),
+                    // It stays where it is, and hides no other.
+                    Err(error) => tracing::error!(%error, "an audit entry is damaged"),
+                }
+            }
+            Ok(entries)
+        })
+        .await
+    }
+
+    fn stats(&self) -> Stats {
+        let space = self.shared.store.space();
+        let stats = self.shared.published().stats;
+        Stats {
+            bytes_free: space.free,
+            bytes_reserved: space.reserve,
+            bytes_max: self.shared.bytes_max,
+            ..stats
+        }
+    }
+
+    async fn close(&self) -> Result<(), QueueError> {
+        // Before asking for anything: a full disk is not waited for any more.
+        self.shared.set_closing();
+        let marked = self
+            .write(|state, group| {
+                upkeep::note_lanes(state, group)?;
+                group.reserve(state, 1)?;
+                state.meta.clean = true;
+                group.push(state.meta_write()?);
+                Ok(())
+            })
+            .await;
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // It ends with its last operation, now that no sender is left.
+            tokio::task::spawn_blocking(move || writer.join().ok()).await.ok();
+        }
+        marked
+    }
+}

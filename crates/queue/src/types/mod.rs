@@ -1,0 +1,160 @@
+//! What goes into a queue engine and comes out of it.
+
+mod jobs;
+mod records;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use holdfast_model::{
+    Event, LaneState, Name, NewEvent, Reject, Seq, Timestamp, intake::Idempotency,
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{jobs::*, records::*};
+use crate::spans::Span;
+
+/// A batch to store.
+#[derive(Clone, Debug)]
+pub struct Append {
+    pub source: Arc<str>,
+    pub received_at: Timestamp,
+    pub events: Vec<NewEvent>,
+    pub rejects: Vec<Reject>,
+    /// Key and value of the source's position.
+    pub position: Option<(String, Bytes)>,
+    pub idempotency: Option<Idempotency>,
+    /// Holdfast's own events may use the headroom above `max_size`.
+    pub from_source: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub first: Option<Seq>,
+    pub last: Option<Seq>,
+    pub accepted: u64,
+    pub rejected: u64,
+}
+
+/// What was answered to an idempotent request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotentAnswer {
+    pub body: [u8; 8],
+    pub accepted: u32,
+    pub rejected: u32,
+    /// First sequence number; meaningless when nothing was accepted.
+    pub first: Seq,
+}
+
+/// Where a lane that is new begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the head.
+    New,
+    /// With everything the log still has.
+    All,
+}
+
+/// Where a lane stands.
+#[derive(Clone, Debug)]
+pub struct LaneOpen {
+    /// Everything below is settled.
+    pub position: Seq,
+    /// What is settled above the position.
+    pub settled: Vec<Span>,
+    pub retries: Vec<RetryHead>,
+    pub state: StoredState,
+    /// How long the lane has been active in its life, in milliseconds.
+    pub active_ms: u64,
+    /// The last run did not end cleanly, so what was in flight is in doubt.
+    pub unclean: bool,
+}
+
+/// A lane's state as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredState {
+    pub state: LaneState,
+    pub reason: String,
+    pub since: Timestamp,
+}
+
+/// A lane as the store knows it.
+#[derive(Clone, Debug)]
+pub struct LaneSummary {
+    pub name: Name,
+    pub position: Seq,
+    pub state: StoredState,
+    /// Opened by a destination in this run. If not, it is an orphan.
+    pub open: bool,
+    /// When a destination last had it open.
+    pub last_open_at: Timestamp,
+    pub retry_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    pub events_max: usize,
+    pub bytes_max: usize,
+}
+
+/// A stretch of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub events: Vec<Arc<Event>>,
+    /// One past the stretch: read on from here. Gaps before it hold no events.
+    pub next: Seq,
+    /// Events in damaged chunks of this stretch. They cannot be read; the lane settles them as
+    /// purged, and the damaged bytes are kept.
+    pub corrupt: u64,
+    /// Where those were: stretches of this page, in order, whose counts add up to `corrupt`.
+    pub lost: Vec<Span>,
+}
+
+/// One retry record in brief.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryHead {
+    /// The first member's sequence number.
+    pub id: Seq,
+    pub members: u32,
+    pub due: Timestamp,
+    /// When its oldest member was received.
+    pub oldest: Timestamp,
+    pub job: Option<u64>,
+}
+
+/// What became of some of a lane's events. Stored whole or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Settle {
+    /// Stretches of the log that are settled now, in whatever way, with their event counts.
+    pub spans: Vec<Span>,
+    /// Retry records that are settled or replaced now.
+    pub retries_done: Vec<Seq>,
+    pub filtered: u64,
+    pub delivered: u64,
+    pub expired: u64,
+    pub purged: u64,
+    pub retry: Vec<RetryRecord>,
+    pub dead: Vec<DeadLetter>,
+    /// Active time since the last settlement.
+    pub active: Duration,
+    /// Progress of replay jobs.
+    pub jobs: Vec<(u64, JobProgress)>,
+}
+
+/// The store's own numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Live bytes: chunks, retry records, dead letters.
+    pub bytes_live: u64,
+    pub bytes_max: u64,
+    pub bytes_dead: u64,
+    pub bytes_free: u64,
+    pub bytes_reserved: u64,
+    pub events_in_log: u64,
+    pub chunks_corrupt: u64,
+    pub head: Seq,
+    /// Sources are refused just now because the disk is full.
+    pub disk_full: bool,
+    /// Sources are refused just now because the queue is full.
+    pub queue_full: bool,
+}
