@@ -31,17 +31,18 @@ enum Field {
     SourcePort,
 }
 
-/// What stands before a value, what ends it, and whether the value is replaced everywhere.
-const FIELDS: [(&str, &str, Field, bool); 9] = [
-    (r#"{"timestamp":""#, "\"", Field::Timestamp, false),
-    (r#""predecoder":{"timestamp":""#, "\"", Field::SyslogTime, true),
-    (ID_PREFIX, "\"", Field::Id, true),
-    (r#""agent":{"id":""#, "\"", Field::AgentId, false),
-    (r#","name":""#, "\"", Field::AgentName, true),
-    (r#","ip":""#, "\"", Field::AgentIp, true),
-    (r#""firedtimes":"#, ",", Field::FiredTimes, false),
-    (r#""srcip":""#, "\"", Field::SourceIp, true),
-    (r#""srcport":""#, "\"", Field::SourcePort, true),
+/// The object a value is in, what stands before it and what ends it, and whether it is replaced
+/// wherever it stands.
+const FIELDS: [(&str, &str, &str, Field, bool); 9] = [
+    ("", r#"{"timestamp":""#, "\"", Field::Timestamp, false),
+    (r#""predecoder":{"#, r#""timestamp":""#, "\"", Field::SyslogTime, true),
+    ("", ID_PREFIX, "\"", Field::Id, true),
+    ("", r#""agent":{"id":""#, "\"", Field::AgentId, false),
+    (r#""agent":{"#, r#","name":""#, "\"", Field::AgentName, true),
+    (r#""agent":{"#, r#","ip":""#, "\"", Field::AgentIp, true),
+    ("", r#""firedtimes":"#, ",", Field::FiredTimes, false),
+    ("", r#""srcip":""#, "\"", Field::SourceIp, true),
+    ("", r#""srcport":""#, "\"", Field::SourcePort, true),
 ];
 
 enum Part {
@@ -118,24 +119,18 @@ impl Field {
 /// Cuts a sample at the values that vary.
 fn template(sample: &str) -> Vec<Part> {
     let mut cuts: Vec<(usize, usize, Field)> = Vec::new();
-    for (prefix, end, field, everywhere) in FIELDS {
-        // Rules and managers have names too; only the agent's follows its id.
-        let from = if matches!(field, Field::AgentName | Field::AgentIp) {
-            sample.find(r#""agent":{"#).unwrap_or(0)
-        } else {
-            0
-        };
-        let Some(start) = sample[from..].find(prefix).map(|at| from + at + prefix.len()) else {
+    for (object, prefix, end, field, everywhere) in FIELDS {
+        let Some((start, value)) = find(sample, object, prefix, end) else { continue };
+        // The manager's own alerts keep its name: `ID_PREFIX` holds it.
+        if value == "wazuh-server" {
             continue;
-        };
-        let Some(length) = sample[start..].find(end) else { continue };
-        let value = &sample[start..start + length];
-        // A short value, or the manager's name, stands for other things elsewhere.
-        if everywhere && value.len() > 4 && value != "wazuh-server" {
+        }
+        // A short value stands for other things elsewhere.
+        if everywhere && value.len() > 4 {
             let found = sample.match_indices(value);
             cuts.extend(found.map(|(at, value)| (at, at + value.len(), field)));
-        } else if value != "wazuh-server" {
-            cuts.push((start, start + length, field));
+        } else {
+            cuts.push((start, start + value.len(), field));
         }
     }
     cuts.sort_unstable_by_key(|cut| (cut.0, usize::MAX - cut.1));
@@ -150,6 +145,13 @@ fn template(sample: &str) -> Vec<Part> {
     }
     parts.push(Part::Text(sample[done..].to_owned()));
     parts
+}
+
+fn find<'a>(sample: &'a str, object: &str, prefix: &str, end: &str) -> Option<(usize, &'a str)> {
+    let from = sample.find(object)?;
+    let start = from + sample[from..].find(prefix)? + prefix.len();
+    let length = sample[start..].find(end)?;
+    Some((start, &sample[start..start + length]))
 }
 
 /// The numbers of all alerts in a body.

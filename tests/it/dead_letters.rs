@@ -116,8 +116,7 @@ fn a_dead_letter_survives_kill_nine_and_is_replayed_by_its_id() {
     assert_eq!(answer.status, 202, "{}", answer.text);
     assert_eq!(wait_for_job(&gateway, &answer.json()["id"])["delivered"], 1);
     gateway.wait_for_term("siem", "delivered", 1000);
-    let key = format!("{id}");
-    let of_poison = receiver.exchanges().into_iter().filter(|e| e.request.key() == key).count();
+    let of_poison = receiver.exchanges().into_iter().filter(|e| e.request.key() == id).count();
     assert!(of_poison >= 3, "every try had the letter's own key, {of_poison} had");
     assert_eq!(gateway.get(&format!("/v1/dead-letters/{id}")).status, 404);
     gateway.finish();

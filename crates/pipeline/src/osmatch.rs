@@ -5,7 +5,7 @@
 
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OsMatch {
+pub(crate) struct OsMatch {
     negated: bool,
     alternatives: Vec<Alternative>,
 }
@@ -19,7 +19,7 @@ struct Alternative {
 }
 
 impl OsMatch {
-    pub fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         let (negated, rest) = match pattern.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, pattern),
@@ -32,7 +32,7 @@ impl OsMatch {
         Self { negated, alternatives: rest.split('|').map(alternative).collect() }
     }
 
-    pub fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let text = text.to_ascii_lowercase();
         let text = text.as_bytes();
         let hit = self.alternatives.iter().any(|wanted| match (wanted.at_start, wanted.at_end) {

@@ -45,7 +45,7 @@ impl Pace {
         self.ramp.unwrap_or(self.concurrency)
     }
 
-    /// After an outage: one at a time, one a second, then twice as much with each success.
+    /// After an outage: one at a time, one a second; then twice as much each time around.
     pub fn begin_ramp(&mut self, now: Instant) {
         self.fill(now);
         self.ramp = (self.concurrency > 1).then_some(1);
@@ -53,11 +53,12 @@ impl Pace {
         self.tokens = self.tokens.min(1.0);
     }
 
+    /// One more for each success doubles it each time around: all that were under way succeed.
     pub fn succeeded(&mut self, now: Instant) {
         self.fill(now);
-        self.ramp = self.ramp.map(|now| now.saturating_mul(2)).filter(|n| *n < self.concurrency);
+        self.ramp = self.ramp.map(|now| now.saturating_add(1)).filter(|n| *n < self.concurrency);
         if let (Some(slowed), Some(full)) = (self.slowed_per_s, self.full_per_s()) {
-            self.slowed_per_s = Some(slowed * 2.0).filter(|rate| *rate < full);
+            self.slowed_per_s = Some(slowed + slowed.min(1.0)).filter(|rate| *rate < full);
         }
     }
 
@@ -136,17 +137,33 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_doubles_with_success_up_to_the_settings() {
+    fn a_ramp_doubles_each_time_around_up_to_the_settings() {
         let now = Instant::now();
-        let mut pace = Pace::new(None, 6, now);
+        let mut pace = Pace::new(None, 20, now);
         pace.begin_ramp(now);
         let mut seen = vec![pace.concurrency()];
-        for _ in 0..4 {
-            pace.succeeded(now);
+        for _ in 0..6 {
+            (0..pace.concurrency()).for_each(|_| pace.succeeded(now));
             seen.push(pace.concurrency());
         }
-        assert_eq!(seen, [1, 2, 4, 6, 6]);
+        assert_eq!(seen, [1, 2, 4, 8, 16, 20, 20]);
         assert_eq!(pace.take(now), Ok(()), "without a rate only the concurrency ramps");
+    }
+
+    #[test]
+    fn a_rate_ramps_up_from_one_a_second() {
+        let mut now = Instant::now();
+        let rate = Rate { count: 20, per: Duration::from_secs(1) };
+        let mut pace = Pace::new(Some(rate), 1, now);
+        pace.begin_ramp(now);
+        let mut seen = Vec::new();
+        for _ in 0..8 {
+            let taken = taken(&mut pace, now, 1);
+            (0..taken).for_each(|_| pace.succeeded(now));
+            seen.push(taken);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(seen, [1, 2, 4, 8, 16, 20, 20, 20]);
     }
 
     #[test]

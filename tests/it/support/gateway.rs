@@ -109,10 +109,6 @@ impl Gateway {
         self.child.as_ref().expect("it is running").id()
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
-
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -21,19 +21,21 @@ use super::{
 };
 
 type Script = dyn Fn(&Request) -> Reply + Send + Sync;
+type Observer = dyn Fn(&Exchange) + Send + Sync;
 
 /// A request, what was answered, and when.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) request: Request,
     pub(crate) reply: Reply,
-    /// When the answer had been written; 0 while it has not.
+    /// When the answer had been written; 0 while it has not, or could not be.
     pub(crate) answered_ns: u64,
 }
 
 #[derive(Default)]
 struct Inner {
     exchanges: Vec<Exchange>,
+    arrived: usize,
     connections: HashMap<u64, TcpStream>,
     next_connection: u64,
 }
@@ -41,6 +43,8 @@ struct Inner {
 struct Shared {
     script: Mutex<Arc<Script>>,
     inner: Mutex<Inner>,
+    /// Is told each exchange instead of it being kept.
+    observer: Option<Box<Observer>>,
 }
 
 /// See the module header. Dropping it closes everything.
@@ -57,8 +61,21 @@ struct Listening {
 
 impl Receiver {
     pub(crate) fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let script: Arc<Script> = Arc::new(script);
-        let shared = Shared { script: Mutex::new(script), inner: Mutex::default() };
+        Self::begin(Arc::new(script), None)
+    }
+
+    /// Keeps nothing and tells `observer` each exchange when its answer has been written, or could
+    /// not be. For more requests than fit into memory.
+    #[allow(dead_code, reason = "the torture needs it")]
+    pub(crate) fn observed(
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        observer: impl Fn(&Exchange) + Send + Sync + 'static,
+    ) -> Self {
+        Self::begin(Arc::new(script), Some(Box::new(observer)))
+    }
+
+    fn begin(script: Arc<Script>, observer: Option<Box<Observer>>) -> Self {
+        let shared = Shared { script: Mutex::new(script), inner: Mutex::default(), observer };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound port").port();
         let shared = Arc::new(shared);
@@ -115,12 +132,11 @@ impl Receiver {
         });
     }
 
-    /// Stops listening and resets every connection: nobody is there.
+    /// Stops listening and closes every connection: nobody is there.
     pub(crate) fn go_away(&mut self) {
         let Some(listening) = self.listening.take() else { return };
         listening.end(self.port);
         for stream in lock(&self.shared.inner).connections.values() {
-            reset_on_close(stream);
             stream.shutdown(Shutdown::Both).ok();
         }
     }
@@ -184,23 +200,30 @@ impl Shared {
         lock(&self.inner).connections.remove(&id);
     }
 
+    fn keep(&self, exchange: Exchange) -> usize {
+        let mut inner = lock(&self.inner);
+        inner.exchanges.push(exchange);
+        inner.exchanges.len() - 1
+    }
+
     fn converse(&self, stream: TcpStream) -> io::Result<()> {
         let mut writer = stream.try_clone()?;
         let mut reader = BufReader::new(stream);
         while let Some(mut request) = Request::read(&mut reader)? {
             let script = Arc::clone(&lock(&self.script));
-            request.number = lock(&self.inner).exchanges.len();
+            request.number = lock(&self.inner).arrived;
+            lock(&self.inner).arrived += 1;
             let reply = script(&request);
-            let number = {
-                let mut inner = lock(&self.inner);
-                let number = inner.exchanges.len();
-                request.number = number;
-                inner.exchanges.push(Exchange { request, reply: reply.clone(), answered_ns: 0 });
-                number
-            };
-            let goes_on = carry_out(reply, &mut writer, &mut reader)?;
-            lock(&self.inner).exchanges[number].answered_ns = now_ns();
-            if !goes_on {
+            let mut exchange = Exchange { request, reply: reply.clone(), answered_ns: 0 };
+            let kept = self.observer.is_none().then(|| self.keep(exchange.clone()));
+            let done = carry_out(reply, &mut writer, &mut reader);
+            exchange.answered_ns = if done.is_ok() { now_ns() } else { 0 };
+            match (kept, &self.observer) {
+                (Some(kept), _) => lock(&self.inner).exchanges[kept].answered_ns = exchange.answered_ns,
+                (None, Some(observer)) => observer(&exchange),
+                (None, None) => {}
+            }
+            if !done? {
                 return Ok(());
             }
         }

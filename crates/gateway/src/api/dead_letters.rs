@@ -212,8 +212,7 @@ pub(crate) async fn replay(
     if api.engine.dead_letter(&id).await?.is_none() {
         return Err(Problem::new(Kind::NotFound, "there is no such dead letter"));
     }
-    let request = replays::Request { only: Some(id), ..replays::Request::default() };
-    replays::create(&api, &who, &headers, request).await
+    replays::create(&api, &who, &headers, replays::Request::one(id)).await
 }
 
 #[derive(Debug, Default, Deserialize)]

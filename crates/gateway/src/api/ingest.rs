@@ -25,7 +25,7 @@ use super::{
 };
 
 /// The name of this source in metrics, events and dead letters.
-pub const SOURCE: &str = "http";
+pub(crate) const SOURCE: &str = "http";
 const KEY_CHARS_MAX: usize = 255;
 
 #[derive(Debug, Default, Deserialize)]

@@ -92,7 +92,7 @@ pub(crate) struct Parts {
 }
 
 impl Api {
-    pub fn new(parts: Parts) -> prometheus::Result<Self> {
+    pub(crate) fn new(parts: Parts) -> prometheus::Result<Self> {
         Ok(Self {
             scrape: metrics::Scrape::register(parts.registry)?,
             engine: parts.engine,

@@ -37,7 +37,14 @@ pub(crate) struct Request {
     #[serde(default)]
     dry_run: bool,
     #[serde(skip)]
-    pub(crate) only: Option<DeadId>,
+    only: Option<DeadId>,
+}
+
+impl Request {
+    /// For one dead letter alone.
+    pub(crate) fn one(id: DeadId) -> Self {
+        Self { only: Some(id), ..Self::default() }
+    }
 }
 
 /// A job as the API shows it.

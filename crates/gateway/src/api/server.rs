@@ -19,7 +19,7 @@ const HEADERS_WAIT_MAX: Duration = Duration::from_secs(10);
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Serves until `stop`, then finishes what is under way.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -21,7 +21,7 @@ use crate::{config, run};
 /// A durable alert-forwarding gateway for Wazuh.
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, about, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -114,7 +114,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-pub fn main(cli: Cli) -> ExitCode {
+pub(crate) fn main(cli: Cli) -> ExitCode {
     // What commands ask a terminal to show must not fail because it was closed early.
     let exit = match cli.command {
         Command::Run { config, log_format } => run::main(&config.config, log_format),

@@ -72,7 +72,7 @@ impl QueueEngine for Engine {
         }
         let end = self.shared.published().end();
         for tries in 0..TRIES_MAX {
-            let strict = false;
+            let strict = tries < STRICT_TRIES_MAX;
             let found = self.blocking(move |store| read::page(store, from, end, limit, strict));
             match found.await? {
                 Found::Page(page) => {

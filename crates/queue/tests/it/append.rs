@@ -5,7 +5,10 @@ use futures_util::future::join_all;
 use holdfast_model::{DeadReason, EventId, Kind, NewEvent, Reject, RejectReason, Timestamp};
 use holdfast_queue::{Append, DeadId, QueueEngine};
 
-use crate::bed::{Bed, NOON, alert, batch, number};
+use crate::{
+    bed::Bed,
+    make::{NOON, alert, batch, number},
+};
 
 async fn an_acknowledged_alert_survives_a_crash_with_its_position(mut bed: Bed) {
     let position = Some(("wazuh".to_owned(), Bytes::from_static(b"offset 300")));

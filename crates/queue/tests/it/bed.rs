@@ -7,21 +7,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::maybe_done;
-use holdfast_model::{DeadReason, Event, Ledger, Name, NewEvent, Seq, Timestamp};
+use holdfast_model::{Event, Ledger, Name, NewEvent, Seq, Timestamp};
 use holdfast_queue::{
-    Append, Appended, DeadId, DeadLetter, DeadQuery, Engine, Limits, Page, QueueEngine, QueueError,
-    ReadLimit, RetryRecord, Settle, Span, Start, StoredEvent,
+    Appended, DeadId, DeadQuery, Engine, Limits, Page, QueueEngine, QueueError, ReadLimit,
+    RetryRecord, Settle, Start,
     store::{Store, memory::MemoryStore, sled::SledStore},
     verify::{Report, verify},
 };
 use tempfile::TempDir;
 
+use crate::make::{NOON, alert, batch, number};
+
 pub(crate) const MIB: u64 = 1024 * 1024;
 pub(crate) const ALL: ReadLimit = ReadLimit { events_max: usize::MAX, bytes_max: usize::MAX };
-/// When the tests take place.
-pub(crate) const NOON: Timestamp = Timestamp(1_773_144_000_000);
 
 enum Kind {
     Memory(Arc<MemoryStore>),
@@ -130,6 +129,14 @@ impl Bed {
     /// What a crash would leave just now, beside the queue that goes on.
     pub(crate) fn after_crash(&self, kept: usize) -> Self {
         Self::over(Arc::new(self.memory_store().crash(kept)))
+    }
+
+    /// Batches that a crash may take.
+    pub(crate) fn unsynced(&self) -> usize {
+        match &self.kind {
+            Kind::Memory(store) => store.unsynced(),
+            Kind::Sled { .. } => 0,
+        }
     }
 
     /// From now on nothing reaches stable storage, and nothing is acknowledged.
@@ -258,73 +265,4 @@ async fn join_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Ou
     })
     .await;
     futures.iter_mut().filter_map(|future| future.as_mut().take_output()).collect()
-}
-
-pub(crate) fn batch(source: &str, now: Timestamp, events: Vec<NewEvent>) -> Append {
-    Append {
-        source: source.into(),
-        received_at: now,
-        events,
-        rejects: Vec::new(),
-        position: None,
-        idempotency: None,
-        from_source: true,
-    }
-}
-
-pub(crate) fn alert(number: u64) -> NewEvent {
-    NewEvent::alert(format!(r#"{{"rule":{{"id":"{}","level":3}},"n":{number}}}"#, number % 7))
-}
-
-/// The number in an alert made by [`alert`].
-pub(crate) fn number(body: &[u8]) -> u64 {
-    let alert: serde_json::Value = serde_json::from_slice(body).unwrap();
-    alert["n"].as_u64().unwrap()
-}
-
-/// Bytes that do not compress, the same at every run.
-pub(crate) fn noise(bytes: usize, mut seed: u64) -> Bytes {
-    let mut noise = Vec::with_capacity(bytes + 8);
-    while noise.len() < bytes {
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        noise.extend_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
-    }
-    noise.truncate(bytes);
-    noise.into()
-}
-
-/// These single events, settled as delivered.
-pub(crate) fn delivered(seqs: impl IntoIterator<Item = Seq>) -> Settle {
-    let spans: Vec<Span> = seqs.into_iter().map(Span::one).collect();
-    Settle { delivered: spans.len() as u64, spans, ..Settle::default() }
-}
-
-pub(crate) fn retry(members: Vec<StoredEvent>) -> RetryRecord {
-    RetryRecord {
-        members,
-        due: NOON,
-        tries: 1,
-        attempts: Vec::new(),
-        first_active_ms: 0,
-        in_doubt: false,
-        job: None,
-    }
-}
-
-pub(crate) fn dead(event: StoredEvent) -> DeadLetter {
-    DeadLetter {
-        event,
-        reason: DeadReason::Refused,
-        died_at: NOON,
-        tries: 1,
-        attempts: Vec::new(),
-        first_active_ms: 0,
-        message: String::new(),
-    }
-}
-
-pub(crate) fn dead_id(owner: &Name, seq: Seq) -> DeadId {
-    DeadId { owner: owner.to_string(), seq }
 }

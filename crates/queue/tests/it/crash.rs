@@ -5,7 +5,10 @@ use bytes::Bytes;
 use holdfast_model::{Name, NewEvent, Reject, RejectReason};
 use holdfast_queue::{Append, DeadId, QueueEngine, QueueError, Settle, Span, Start, StoredEvent};
 
-use crate::bed::{Bed, NOON, alert, batch, dead, delivered, noise, retry};
+use crate::{
+    bed::Bed,
+    make::{NOON, alert, batch, dead, delivered, noise, retry},
+};
 
 /// Runs `check` on what every possible crash leaves of the batches that wait for a sync.
 async fn at_every_crash(bed: &Bed, mut check: impl AsyncFnMut(&mut Bed, bool)) {

@@ -6,18 +6,23 @@ use holdfast_queue::{
     DeadQuery, JobProgress, QueueEngine, Settle, Span, Spans, Start, StoredEvent,
 };
 
-use crate::bed::{ALL, Bed, alert, dead, dead_id, delivered, noise, retry};
+use crate::{
+    bed::{ALL, Bed},
+    make::{alert, dead, dead_id, delivered, noise, retry},
+};
 
 fn chunk(first: Seq) -> Vec<u8> {
     [b"c".as_slice(), &first.to_be_bytes()].concat()
 }
 
+#[allow(clippy::ptr_arg, reason = "one signature for all damage; some of it cuts")]
 fn flip_last(value: &mut Vec<u8>) {
     if let Some(last) = value.last_mut() {
         *last ^= 0x40;
     }
 }
 
+#[allow(clippy::ptr_arg, reason = "as above")]
 fn flip_head(value: &mut Vec<u8>) {
     value[20] ^= 1;
 }
@@ -87,7 +92,7 @@ async fn a_chunk_whose_head_is_damaged_is_counted_by_its_neighbours() {
 
 #[tokio::test]
 async fn a_chunk_that_is_cut_short_is_counted_by_its_neighbours() {
-    let mut bed = three_chunks().await;
+    let bed = three_chunks().await;
     let lane = bed.lane("slack").await;
     bed.memory_store().damage(&chunk(65), |value| value.truncate(10));
     let page = bed.page(1, ALL).await;

@@ -9,7 +9,10 @@ use holdfast_queue::{
     StoredEvent,
 };
 
-use crate::bed::{Bed, NOON, alert, batch, dead, dead_id, noise, number};
+use crate::{
+    bed::Bed,
+    make::{NOON, alert, batch, dead, dead_id, noise, number},
+};
 
 /// A lane in which these many events are dead, each a second after the one before.
 async fn with_dead(bed: &Bed, name: &str, count: u64) -> Name {

@@ -3,7 +3,10 @@
 use holdfast_model::Timestamp;
 use holdfast_queue::{Append, QueueEngine, QueueError, store::memory::MemoryStore};
 
-use crate::bed::{Bed, MIB, NOON, alert, batch, delivered};
+use crate::{
+    bed::{Bed, MIB},
+    make::{NOON, alert, batch, delivered},
+};
 
 fn space(bed: &Bed, free: u64, reserve: u64) -> &MemoryStore {
     bed.memory_store().set_space(free, reserve);

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 
 use holdfast_queue::{QueueEngine, QueueError, Start};
 
-use crate::bed::{Bed, NOON, alert, delivered};
+use crate::{
+    bed::Bed,
+    make::{NOON, alert, delivered},
+};
 
 async fn nothing_is_acknowledged_after(bed: &mut Bed, expected: &str) {
     let lane = bed.q().lanes()[0].name.clone();

@@ -5,7 +5,10 @@ use std::time::Duration;
 use holdfast_model::{Timestamp, intake::Idempotency};
 use holdfast_queue::{Append, IdempotentAnswer, QueueEngine, QueueError};
 
-use crate::bed::{Bed, NOON, alert, batch};
+use crate::{
+    bed::Bed,
+    make::{NOON, alert, batch},
+};
 
 fn keyed(bed: &Bed, key: u64) -> Append {
     let idempotency = Idempotency { key: wide(key), body: *b"contents" };

@@ -8,7 +8,10 @@ use holdfast_queue::{
     StoredState,
 };
 
-use crate::bed::{Bed, NOON, delivered, retry};
+use crate::{
+    bed::Bed,
+    make::{NOON, delivered, retry},
+};
 
 async fn a_new_lane_begins_at_the_head_or_with_everything(mut bed: Bed) {
     bed.append(0..10).await;
@@ -126,7 +129,7 @@ async fn a_job_s_progress_is_stored_with_the_settlements_that_made_it(mut bed: B
         .q()
         .put_job(job(
             &lane,
-            crate::bed::noise(40_000, 1).iter().map(|b| format!("{b:02x}")).collect(),
+            crate::make::noise(40_000, 1).iter().map(|b| format!("{b:02x}")).collect(),
         ))
         .await
         .unwrap();

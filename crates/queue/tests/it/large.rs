@@ -3,7 +3,10 @@
 use holdfast_model::NewEvent;
 use holdfast_queue::{QueueEngine, QueueError, Settle, Span, StoredEvent};
 
-use crate::bed::{Bed, alert, dead, delivered, noise, retry};
+use crate::{
+    bed::Bed,
+    make::{alert, dead, delivered, noise, retry},
+};
 
 async fn an_incompressible_alert_of_one_mebibyte_is_taken_whole(mut bed: Bed) {
     let body = noise(1024 * 1024, 1);

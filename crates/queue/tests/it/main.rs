@@ -2,6 +2,8 @@
 //! store. What only a store in memory can do (lose power between two batches, fail on purpose,
 //! damage its bytes) is tested on that alone.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 mod append;
 mod bed;
 mod crash;
@@ -12,7 +14,9 @@ mod failure;
 mod keys;
 mod lanes;
 mod large;
+mod make;
 mod merge;
+mod model;
 mod open;
 mod race;
 mod read;

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use holdfast_model::{NewEvent, Reject, RejectReason, Seq};
 use holdfast_queue::{Append, QueueEngine, ReadLimit};
 
-use crate::bed::{Bed, NOON, alert, batch, delivered, noise};
+use crate::{
+    bed::Bed,
+    make::{NOON, alert, batch, delivered, noise},
+};
 
 async fn everything(bed: &Bed) -> Vec<(Seq, Bytes, String)> {
     let events = bed.events(1).await;

@@ -9,7 +9,10 @@ use holdfast_queue::{
     verify::verify,
 };
 
-use crate::bed::{Bed, MIB, NOON, alert, batch, limits};
+use crate::{
+    bed::{Bed, MIB, limits},
+    make::{NOON, alert, batch},
+};
 
 #[tokio::test]
 async fn a_store_of_another_format_is_refused_and_left_alone() {
@@ -78,7 +81,7 @@ async fn a_start_at_an_earlier_time_ages_nothing() {
     let mut bed = Bed::memory();
     let lane = bed.lane("slack").await;
     bed.append([1]).await;
-    bed.settle(&lane, crate::bed::delivered([1])).await;
+    bed.settle(&lane, crate::make::delivered([1])).await;
     bed.now = Timestamp(NOON.0 - 500 * 24 * 3_600_000);
     bed.crash(0);
     bed.upkeep_at(bed.now).await;

@@ -12,7 +12,10 @@ use holdfast_queue::{
     store::{Space, Store, StoreError, Visit, Write, memory::MemoryStore},
 };
 
-use crate::bed::{ALL, Bed, MIB, NOON, alert, batch, delivered, limits, noise, number};
+use crate::{
+    bed::{ALL, Bed, MIB, limits},
+    make::{NOON, alert, batch, delivered, noise, number},
+};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -212,7 +215,7 @@ async fn a_ledger_read_while_the_log_is_trimmed_is_balanced() {
 /// Not every moment, but the real store and real threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lanes_that_read_behind_a_busy_writer_see_every_event_once() {
-    const EVENTS: u64 = 12_000;
+    const EVENTS: u64 = 8_000;
     let bed = Arc::new(Bed::sled());
     let names = ["a", "b"].map(|name| Name::new(name).unwrap());
     for name in &names {

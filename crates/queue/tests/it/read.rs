@@ -4,7 +4,10 @@ use bytes::Bytes;
 use holdfast_model::{NewEvent, Reject, RejectReason, Seq};
 use holdfast_queue::{Append, Page, QueueEngine, ReadLimit};
 
-use crate::bed::{Bed, NOON, alert, batch, noise};
+use crate::{
+    bed::Bed,
+    make::{NOON, alert, batch, noise},
+};
 
 fn shown(page: &Page) -> (Vec<(Seq, Bytes)>, Seq) {
     (page.events.iter().map(|event| (event.seq, event.body.clone())).collect(), page.next)
@@ -81,7 +84,7 @@ async fn pages_joined_give_every_event_once_in_order(mut bed: Bed) {
         let pages = pages(&bed, 1, limit).await;
         assert!(pages.iter().all(|(events, _)| events.len() <= events_max));
         let joined = pages.iter().flat_map(|(events, _)| events);
-        let numbers: Vec<_> = joined.map(|(_, body)| crate::bed::number(body)).collect();
+        let numbers: Vec<_> = joined.map(|(_, body)| crate::make::number(body)).collect();
         assert_eq!(numbers, expected);
     }
 }

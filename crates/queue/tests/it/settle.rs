@@ -8,7 +8,10 @@ use holdfast_queue::{
     StoredEvent, keep_attempt,
 };
 
-use crate::bed::{Bed, NOON, dead, dead_id, delivered, retry};
+use crate::{
+    bed::Bed,
+    make::{NOON, dead, dead_id, delivered, retry},
+};
 
 async fn stored(bed: &Bed, seq: Seq) -> StoredEvent {
     StoredEvent::of(&bed.events(seq).await[0])

@@ -5,7 +5,10 @@ use std::time::Duration;
 use holdfast_model::{NewEvent, Timestamp};
 use holdfast_queue::{Append, QueueEngine, QueueError, Settle, Span, StoredEvent};
 
-use crate::bed::{Bed, NOON, batch, dead, delivered, noise};
+use crate::{
+    bed::Bed,
+    make::{NOON, batch, dead, delivered, noise},
+};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -66,7 +69,7 @@ async fn what_waits_for_a_retry_does_not_hold_the_log(mut bed: Bed) {
     let item = Settle {
         spans: vec![Span { from: 1, to: 65, count: 64 }],
         delivered: 63,
-        retry: vec![crate::bed::retry(vec![first.clone()])],
+        retry: vec![crate::make::retry(vec![first.clone()])],
         ..Settle::default()
     };
     bed.settle(&lane, item).await;

@@ -1,0 +1,191 @@
+//! The real engine, watched: how often it is asked, and no jump of the paused clock while it works.
+//!
+//! The engine's writer is a thread of its own, of which tokio's paused clock knows nothing: it
+//! would jump to the next timer while the lane waits for the disk. A blocking task forbids that, so
+//! every call holds one. So time only moves when neither a task nor the queue has anything to do.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, mpsc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use holdfast_model::{Ledger, LogId, Name, Seq};
+use holdfast_queue::*;
+use tokio::sync::watch;
+
+/// Forbids the paused clock to jump for as long as it lives.
+pub struct Hold {
+    _end: mpsc::Sender<()>,
+}
+
+pub fn hold() -> Hold {
+    let (end, ended) = mpsc::channel::<()>();
+    tokio::task::spawn_blocking(move || ended.recv().ok());
+    Hold { _end: end }
+}
+
+/// See the module header.
+pub struct Watched {
+    pub engine: Arc<Engine>,
+    pub reads: AtomicU64,
+    pub settles: AtomicU64,
+    pub states: AtomicU64,
+    /// Most retry records that one lane's settlements left behind at once, by lane.
+    pub records_stored: Mutex<BTreeMap<String, u64>>,
+    /// Reads fail while it is above zero, and count it down.
+    pub failing_reads: AtomicU64,
+}
+
+impl Watched {
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self {
+            engine,
+            reads: AtomicU64::default(),
+            settles: AtomicU64::default(),
+            states: AtomicU64::default(),
+            records_stored: Mutex::default(),
+            failing_reads: AtomicU64::default(),
+        }
+    }
+}
+
+fn inc(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::SeqCst);
+}
+
+#[async_trait]
+impl QueueEngine for Watched {
+    fn log_id(&self) -> &LogId {
+        self.engine.log_id()
+    }
+
+    fn head(&self) -> watch::Receiver<Seq> {
+        self.engine.head()
+    }
+
+    fn failure(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.engine.failure()
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended, QueueError> {
+        let _hold = hold();
+        self.engine.append(append).await
+    }
+
+    async fn source_position(&self, source: &str) -> Result<Option<Bytes>, QueueError> {
+        let _hold = hold();
+        self.engine.source_position(source).await
+    }
+
+    async fn idempotent(&self, key: [u8; 16]) -> Result<Option<IdempotentAnswer>, QueueError> {
+        let _hold = hold();
+        self.engine.idempotent(key).await
+    }
+
+    async fn open_lane(&self, lane: &Name, start: Start) -> Result<LaneOpen, QueueError> {
+        let _hold = hold();
+        self.engine.open_lane(lane, start).await
+    }
+
+    async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError> {
+        let _hold = hold();
+        inc(&self.reads);
+        let failing = self.failing_reads.load(Ordering::SeqCst);
+        if failing > 0 {
+            self.failing_reads.store(failing - 1, Ordering::SeqCst);
+            let source = Arc::new(std::io::Error::other("injected"));
+            return Err(QueueError::Io { action: "read the log".into(), source });
+        }
+        self.engine.read(from, limit).await
+    }
+
+    async fn settle(&self, lane: &Name, items: Vec<Settle>) -> Result<(), QueueError> {
+        let _hold = hold();
+        inc(&self.settles);
+        let stored: u64 = items.iter().map(|item| item.retry.len() as u64).sum();
+        *self.records_stored.lock().unwrap().entry(lane.to_string()).or_default() += stored;
+        self.engine.settle(lane, items).await
+    }
+
+    async fn retry(&self, lane: &Name, id: Seq) -> Result<Option<RetryRecord>, QueueError> {
+        let _hold = hold();
+        self.engine.retry(lane, id).await
+    }
+
+    async fn set_lane_state(&self, lane: &Name, state: StoredState) -> Result<(), QueueError> {
+        let _hold = hold();
+        inc(&self.states);
+        self.engine.set_lane_state(lane, state).await
+    }
+
+    async fn ledger(&self, lane: &Name) -> Result<Ledger, QueueError> {
+        let _hold = hold();
+        self.engine.ledger(lane).await
+    }
+
+    fn lanes(&self) -> Vec<LaneSummary> {
+        self.engine.lanes()
+    }
+
+    async fn abandon_lane(&self, lane: &Name) -> Result<u64, QueueError> {
+        let _hold = hold();
+        self.engine.abandon_lane(lane).await
+    }
+
+    async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage, QueueError> {
+        let _hold = hold();
+        self.engine.dead_letters(query).await
+    }
+
+    async fn dead_letter(&self, id: &DeadId) -> Result<Option<DeadLetter>, QueueError> {
+        let _hold = hold();
+        self.engine.dead_letter(id).await
+    }
+
+    async fn remove_dead(&self, ids: Vec<DeadId>, end: DeadEnd) -> Result<u64, QueueError> {
+        let _hold = hold();
+        self.engine.remove_dead(ids, end).await
+    }
+
+    async fn revive(&self, ids: Vec<DeadId>, job: Option<u64>) -> Result<Vec<RetryHead>, QueueError> {
+        let _hold = hold();
+        self.engine.revive(ids, job).await
+    }
+
+    fn dead_boxes(&self) -> Vec<DeadBox> {
+        self.engine.dead_boxes()
+    }
+
+    async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
+        let _hold = hold();
+        self.engine.put_job(job).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRecord>, QueueError> {
+        self.engine.jobs().await
+    }
+
+    async fn add_audit(&self, entry: AuditEntry) -> Result<(), QueueError> {
+        let _hold = hold();
+        self.engine.add_audit(entry).await
+    }
+
+    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, QueueError> {
+        let _hold = hold();
+        self.engine.audit(limit).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    async fn close(&self) -> Result<(), QueueError> {
+        let _hold = hold();
+        self.engine.close().await
+    }
+}
