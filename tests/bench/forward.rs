@@ -23,48 +23,59 @@ pub(crate) fn tail(bench: &mut Bench) -> Result<()> {
     let mut gateway = Gateway::start(room.path(), &gateway::tail(&path))?;
     gateway.wait_for(bench.many)?;
     bench.report.add("tail", bench.many as f64 / seconds_since(begun));
+    bench.report.add("tail-cpu", gateway.process.cpu_us_per(bench.many)?);
     gateway.process.stop()
 }
 
 pub(crate) fn batches(bench: &mut Bench) -> Result<()> {
-    for (id, concurrency) in [("batch-8", 8), ("batch-32", 32)] {
+    for (id, cpu, concurrency) in [("batch-8", "batch-8-cpu", 8), ("batch-32", "batch-32-cpu", 32)]
+    {
         let keys = format!("concurrency = {concurrency}\nbatch = {{ max_events = 500 }}");
-        let rate = forward(bench, bench.many, &keys)?;
-        bench.report.add(id, rate);
+        forward(bench, (id, cpu), bench.many, &keys)?;
     }
     Ok(())
 }
 
 pub(crate) fn singles(bench: &mut Bench) -> Result<()> {
-    for (id, concurrency) in [("one-8", 8), ("one-32", 32)] {
-        let rate = forward(bench, SINGLES, &format!("concurrency = {concurrency}"))?;
-        bench.report.add(id, rate);
+    for (id, cpu, concurrency) in [("one-8", "one-8-cpu", 8), ("one-32", "one-32-cpu", 32)] {
+        forward(bench, (id, cpu), SINGLES, &format!("concurrency = {concurrency}"))?;
     }
     Ok(())
 }
 
-fn forward(bench: &Bench, alerts: u64, keys: &str) -> Result<f64> {
+fn forward(
+    bench: &mut Bench,
+    (id, cpu): (&'static str, &'static str),
+    alerts: u64,
+    keys: &str,
+) -> Result<()> {
     let (path, _) = bench.input(alerts)?;
     let (room, sink) = (bench.room()?, Sink::start(0, Protocol::Http, 0)?);
     let tables = gateway::tail(&path) + &gateway::webhook("sink", sink.port, keys);
     let mut gateway = Gateway::start(room.path(), &tables)?;
     let rate = sink.wait_for(alerts, &mut gateway.process)?;
-    gateway.process.stop()?;
-    Ok(rate)
+    bench.report.add(id, rate);
+    bench.report.add(cpu, gateway.process.cpu_us_per(alerts)?);
+    gateway.process.stop()
 }
 
 pub(crate) fn peers(bench: &mut Bench) -> Result<()> {
     let many = bench.many;
-    for (id, alerts, batch) in [("syslog-ng-batch", many, 500), ("syslog-ng-one", SINGLES, 1)] {
+    for (ids, alerts, batch) in [
+        (("syslog-ng-batch", "syslog-ng-batch-cpu"), many, 500),
+        (("syslog-ng-one", "syslog-ng-one-cpu"), SINGLES, 1),
+    ] {
         let subject = SyslogNg { batch, look_every: "0.1" };
-        through_peer(bench, id, alerts, Protocol::Http, |bench, room, sink| {
+        through_peer(bench, ids, alerts, Protocol::Http, |bench, room, sink| {
             let (path, _) = bench.input(alerts)?;
             bench.peers().syslog_ng(room.path(), &path, sink.port, subject)
         })?;
     }
-    for (id, alerts, synced) in [("rsyslog-memory", many, false), ("rsyslog-synced", SYNCED, true)]
-    {
-        through_peer(bench, id, alerts, Protocol::Lines, |bench, room, sink| {
+    for (ids, alerts, synced) in [
+        (("rsyslog-memory", "rsyslog-memory-cpu"), many, false),
+        (("rsyslog-synced", "rsyslog-synced-cpu"), SYNCED, true),
+    ] {
+        through_peer(bench, ids, alerts, Protocol::Lines, |bench, room, sink| {
             let (path, _) = bench.input(alerts)?;
             bench.peers().rsyslog(room.path(), &path, sink.port, Rsyslog { synced })
         })?;
@@ -74,7 +85,7 @@ pub(crate) fn peers(bench: &mut Bench) -> Result<()> {
 
 fn through_peer(
     bench: &mut Bench,
-    id: &'static str,
+    (id, cpu): (&'static str, &'static str),
     alerts: u64,
     protocol: Protocol,
     start: impl FnOnce(&mut Bench, &TempDir, &Sink) -> Result<crate::process::Process>,
@@ -85,6 +96,7 @@ fn through_peer(
         Ok(mut peer) => {
             let rate = sink.wait_for(alerts, &mut peer)?;
             bench.report.add(id, rate);
+            bench.report.add(cpu, peer.cpu_us_per(alerts)?);
             peer.stop()?;
         }
     }

@@ -18,16 +18,20 @@ const IN_BATCHES: u64 = 400_000;
 const SINGLES: u64 = 30_000;
 
 pub(crate) fn run(bench: &mut Bench) -> Result<()> {
-    for (id, connections) in [("ingest-4", 4), ("ingest-8", 8)] {
-        let rate = load(bench, connections, 500, IN_BATCHES)?;
+    for (id, cpu, connections, per_post, alerts) in [
+        ("ingest-4", "ingest-4-cpu", 4, 500, IN_BATCHES),
+        ("ingest-8", "ingest-8-cpu", 8, 500, IN_BATCHES),
+        ("ingest-one", "ingest-one-cpu", 32, 1, SINGLES),
+    ] {
+        let (rate, us) = load(bench, connections, per_post, alerts)?;
         bench.report.add(id, rate);
+        bench.report.add(cpu, us);
     }
-    let rate = load(bench, 32, 1, SINGLES)?;
-    bench.report.add("ingest-one", rate);
     Ok(())
 }
 
-fn load(bench: &Bench, connections: usize, per_post: u64, alerts: u64) -> Result<f64> {
+/// Alerts a second, and the gateway's microseconds an alert.
+fn load(bench: &Bench, connections: usize, per_post: u64, alerts: u64) -> Result<(f64, f64)> {
     let room = bench.room()?;
     let gateway = Gateway::start(room.path(), "")?;
     let port = gateway.port;
@@ -63,6 +67,7 @@ fn load(bench: &Bench, connections: usize, per_post: u64, alerts: u64) -> Result
         })
     })?;
     let seconds = seconds_since(begun);
+    let us = gateway.process.cpu_us_per(alerts)?;
     gateway.process.stop()?;
-    Ok(alerts as f64 / seconds)
+    Ok((alerts as f64 / seconds, us))
 }

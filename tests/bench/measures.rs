@@ -21,6 +21,7 @@ const fn measure(
 }
 
 const RATE: &str = "alerts/s";
+const US: &str = "µs an alert";
 const MS: &str = "ms";
 const MIB: &str = "MiB";
 
@@ -87,6 +88,36 @@ pub(crate) const MEASURES: &[Measure] = &[
     ),
     measure("rsyslog-memory", "rsyslog: file → TCP lines, queue in memory", RATE, &[], ""),
     measure("rsyslog-synced", "rsyslog: file → TCP lines, synced disk queue", RATE, &[], ""),
+    measure("ingest-4-cpu", "processor: NDJSON of 500, 4 connections", US, &[], ""),
+    measure("ingest-8-cpu", "processor: NDJSON of 500, 8 connections", US, &[], ""),
+    measure("ingest-one-cpu", "processor: one alert a POST", US, &[], ""),
+    measure("tail-cpu", "processor: tail → log", US, &[], ""),
+    measure(
+        "batch-8-cpu",
+        "processor: tail → webhook, batches, concurrency 8",
+        US,
+        &["syslog-ng-batch-cpu"],
+        "",
+    ),
+    measure(
+        "batch-32-cpu",
+        "processor: the same, concurrency 32",
+        US,
+        &["syslog-ng-batch-cpu"],
+        "",
+    ),
+    measure(
+        "one-8-cpu",
+        "processor: one POST an alert, concurrency 8",
+        US,
+        &["syslog-ng-one-cpu"],
+        "",
+    ),
+    measure("one-32-cpu", "processor: the same, concurrency 32", US, &["syslog-ng-one-cpu"], ""),
+    measure("syslog-ng-batch-cpu", "processor: syslog-ng, batches", US, &[], ""),
+    measure("syslog-ng-one-cpu", "processor: syslog-ng, one POST an alert", US, &[], ""),
+    measure("rsyslog-memory-cpu", "processor: rsyslog, memory", US, &[], ""),
+    measure("rsyslog-synced-cpu", "processor: rsyslog, synced", US, &[], ""),
     measure(
         "latency-100-p50",
         "line written → received, 100/s, p50",

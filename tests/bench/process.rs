@@ -71,6 +71,11 @@ impl Process {
         Ok(ticks as f64 / clock_ticks_per_second() as f64)
     }
 
+    /// Microseconds of processor time an alert: what load from others changes least.
+    pub(crate) fn cpu_us_per(&self, alerts: u64) -> Result<f64> {
+        Ok(self.cpu_seconds()? * 1e6 / alerts as f64)
+    }
+
     pub(crate) fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;

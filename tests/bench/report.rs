@@ -5,17 +5,14 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 use crate::measures::{MEASURES, Measure};
 
 pub(crate) struct Report {
-    /// Of the machine in the last minute before the first run: others use it too.
-    load_before: String,
+    begun: Ticks,
     samples: BTreeMap<&'static str, Vec<f64>>,
     remarks: Vec<String>,
 }
 
 impl Report {
     pub(crate) fn new() -> Self {
-        let load = read("/proc/loadavg");
-        let load_before = load.split(' ').next().unwrap_or_default().to_owned();
-        Self { load_before, samples: BTreeMap::new(), remarks: Vec::new() }
+        Self { begun: Ticks::now(), samples: BTreeMap::new(), remarks: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, id: &'static str, value: f64) {
@@ -33,15 +30,14 @@ impl Report {
     }
 
     pub(crate) fn markdown(&self, folder: &Path, runs: u32) -> String {
-        let mut out = format!(
-            "{}, load before the first run {}. Medians of {runs}.\n",
-            machine(folder),
-            self.load_before
-        );
+        let others = Ticks::now().others_percent(&self.begun);
+        let mut out = machine(folder);
+        // Nothing can fail, here and below: `out` is memory.
+        writeln!(out, "Medians of {runs}. Others used {others:.0} % of the processors meanwhile.")
+            .ok();
         out.push_str("\n| what | median | lowest–highest | ratio | goal |\n| --- | --- | --- | --- | --- |\n");
         for measure in MEASURES {
             if let Some(samples) = self.samples.get(measure.id) {
-                // Nothing can fail: `out` is memory.
                 writeln!(out, "{}", self.line(measure, samples)).ok();
             }
         }
@@ -71,6 +67,38 @@ impl Report {
             number(highest),
             ratios.join("; ")
         )
+    }
+}
+
+/// Processor time so far, of everybody and of this program with its children.
+struct Ticks {
+    all: u64,
+    idle: u64,
+    own: u64,
+}
+
+impl Ticks {
+    fn now() -> Self {
+        let numbers = |text: &str, from: usize, count: usize| -> Vec<u64> {
+            let fields = text.split_whitespace().skip(from).take(count);
+            fields.map(|field| field.parse().unwrap_or(0)).collect()
+        };
+        // user nice system idle iowait irq softirq steal
+        let all = numbers(&read("/proc/stat"), 1, 8);
+        let stat = read("/proc/self/stat");
+        let after_name = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        Self {
+            all: all.iter().sum(),
+            idle: all.iter().skip(3).take(2).sum(),
+            own: numbers(after_name, 11, 4).iter().sum(),
+        }
+    }
+
+    /// The share of the machine that somebody else had since `begun`.
+    fn others_percent(&self, begun: &Self) -> f64 {
+        let all = self.all.saturating_sub(begun.all).max(1);
+        let ours = self.idle.saturating_sub(begun.idle) + self.own.saturating_sub(begun.own);
+        100.0 * all.saturating_sub(ours) as f64 / all as f64
     }
 }
 
@@ -132,7 +160,7 @@ fn machine(folder: &Path) -> String {
     });
     let file_system = file_system.max().map_or("unknown", |(_, kind)| kind);
     format!(
-        "{cores} cores ({}), {} GiB of memory, {file_system}, Linux {}",
+        "{cores} cores ({}), {} GiB of memory, {file_system}, Linux {}.\n",
         field(&read("/proc/cpuinfo"), "model name"),
         memory_kib.unwrap_or(0).div_ceil(1 << 20),
         read("/proc/sys/kernel/osrelease").trim()

@@ -10,10 +10,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("holdfast-queue", &["holdfast-model"]),
     ("holdfast-connectors", &["holdfast-model"]),
     ("holdfast-pipeline", &["holdfast-model", "holdfast-queue"]),
-    (
-        "holdfast",
-        &["holdfast-connectors", "holdfast-model", "holdfast-pipeline", "holdfast-queue"],
-    ),
+    ("holdfast", &["holdfast-connectors", "holdfast-model", "holdfast-pipeline", "holdfast-queue"]),
     ("holdfast-tests", &[]),
 ];
 

@@ -10,9 +10,10 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
-use crate::support::{Config, Gateway, Receiver, alerts, binary, eventually, wait::holds};
+use crate::support::{Config, Gateway, Receiver, alerts, binary, eventually};
 
 const EVENTS: u64 = 400;
+const ROUNDS: u32 = 16;
 
 #[test]
 fn a_queue_that_another_process_has_open_is_left_alone() {
@@ -31,12 +32,10 @@ fn a_queue_that_another_process_has_open_is_left_alone() {
 
 #[test]
 fn a_queue_of_another_format_is_refused_with_its_name_and_left_as_it_is() {
-    let mut gateway = stopped_with_backlog(&Receiver::willing());
+    let receiver = Receiver::willing();
+    let mut gateway = stopped_with_backlog(&receiver);
     let path = gateway.queue_path();
-    let open = || {
-        let config = sled::Config::new().path(path.join("sled")).segment_size(2 << 20);
-        eventually("the queue is free", || config.open().ok())
-    };
+    let open = || open_sled(&path);
     let db = open();
     let before = db.insert(b"f", b"holdfast-queue 999").unwrap().unwrap();
     db.flush().unwrap();
@@ -54,8 +53,14 @@ fn a_queue_of_another_format_is_refused_with_its_name_and_left_as_it_is() {
     db.flush().unwrap();
     drop(db);
     gateway.restart();
+    gateway.post("/v1/destinations/all/resume", &json!({}));
     gateway.wait_for_term("all", "delivered", EVENTS);
     gateway.finish();
+}
+
+fn open_sled(queue: &Path) -> sled::Db {
+    let config = sled::Config::new().path(queue.join("sled")).segment_size(2 << 20);
+    eventually("the queue is free", || config.open().ok())
 }
 
 /// A gateway that was stopped with all its events pending.
@@ -66,10 +71,6 @@ fn stopped_with_backlog(receiver: &Receiver) -> Gateway {
     for n in 0..EVENTS / 10 {
         gateway.accept(&alerts::ndjson(n * 10..n * 10 + 10));
     }
-    gateway.post("/v1/destinations/all/pause", &json!({}));
-    assert_eq!(gateway.terminate(), Some(0));
-    let mut gateway = gateway;
-    gateway.restart();
     gateway.finish();
     gateway
 }
@@ -92,7 +93,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &target) } else { fs::copy(entry.path(), target).map(drop).unwrap() }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), target).map(drop).unwrap()
+        }
     }
 }
 
@@ -105,7 +110,7 @@ enum Found {
 }
 
 /// Starts on a damaged queue and lets it deliver what it can.
-fn start_damaged(gateway: &mut Gateway, receiver: &Receiver) -> Found {
+fn start_damaged(gateway: &mut Gateway, receiver: &Receiver, what: &str) -> Found {
     let before = receiver.count();
     let log_before = gateway.log().len();
     gateway.spawn();
@@ -120,13 +125,16 @@ fn start_damaged(gateway: &mut Gateway, receiver: &Receiver) -> Found {
         let log = gateway.log().split_off(log_before);
         assert_eq!(code, Some(1), "{log}");
         let path = gateway.config.state();
-        assert!(log.contains(path.to_str().unwrap()), "it must say which file:\n{log}");
+        let says = log.contains(path.to_str().unwrap());
+        // The test below has the one record whose damage ends the queue.
+        assert!(says || what.starts_with("record \"m"), "it must say which file:\n{log}");
         return Found::Refused;
     }
     gateway.post("/v1/destinations/all/resume", &json!({}));
     gateway.wait_for_lane("all", "sent all it has", |lane| {
         lane["ledger"]["pending"] == 0 && lane["ledger"]["difference"] == 0
     });
+    assert_eq!(gateway.get("/v1/audit").status, 200, "{}", gateway.last_words());
     let mut sound: Vec<u64> = Vec::new();
     for exchange in &receiver.exchanges()[before..] {
         let text = exchange.request.text();
@@ -138,22 +146,39 @@ fn start_damaged(gateway: &mut Gateway, receiver: &Receiver) -> Found {
     sound.dedup();
     let log = gateway.log().split_off(log_before);
     assert_eq!(gateway.terminate(), Some(0), "{}", gateway.last_words());
+    let matters = ["record \"c", "record \"l"].iter().any(|start| what.starts_with(start));
+    if matters || (sound.len() as u64) < EVENTS {
+        let said = log.contains("damaged") || log.contains("set aside");
+        assert!(said, "{what}, and not a word:\n{log}");
+    }
     if sound.len() as u64 == EVENTS {
         return Found::Nothing;
     }
-    // What is missing was said, and its bytes are kept.
-    assert!(log.contains("damaged") || log.contains("set aside"), "lost without a word:\n{log}");
+    // The bytes of what is missing are kept.
     let said = binary::queue("inspect", &gateway.queue_path());
     assert!(!said.out.contains(" 0 damaged records set aside"), "{said:?}");
     Found::SetAside
 }
 
+fn number_of(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 #[test]
-fn flipped_bytes_are_found_and_said_and_nothing_is_deleted() {
-    let seed = std::env::var("DAMAGE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or(20_260_310);
-    let rounds: u32 = std::env::var("DAMAGE_ROUNDS").ok().and_then(|t| t.parse().ok()).unwrap_or(16);
-    println!("DAMAGE_SEED={seed}");
+fn flipped_bytes_of_the_files_are_found_and_said_and_nothing_is_deleted() {
+    damaged_in_rounds(flip_in_a_file);
+}
+
+#[test]
+fn flipped_bytes_in_a_record_cost_that_record_and_it_is_set_aside() {
+    damaged_in_rounds(|queue, _, dice| flip_in_a_record(queue, dice));
+}
+
+/// Damages the same sound queue anew in each round, and starts on it.
+fn damaged_in_rounds(damage: impl Fn(&Path, u32, &mut StdRng) -> String) {
+    let seed = number_of("DAMAGE_SEED").unwrap_or(20_260_310);
+    let rounds = number_of("DAMAGE_ROUNDS").map_or(ROUNDS, |rounds| rounds as u32);
+    println!("DAMAGE_SEED={seed} DAMAGE_ROUNDS={rounds}");
     let mut dice = StdRng::seed_from_u64(seed);
     let receiver = Receiver::willing();
     let mut gateway = stopped_with_backlog(&receiver);
@@ -164,9 +189,10 @@ fn flipped_bytes_are_found_and_said_and_nothing_is_deleted() {
         fs::remove_dir_all(&queue).unwrap();
         copy(&sound, &queue);
         let files_before = files(&queue);
-        let (victim, at) = damage(&queue, round, &mut dice);
-        let result = start_damaged(&mut gateway, &receiver);
-        println!("round {round}: {} byte {at}: {result:?}", victim.display());
+        let what = damage(&queue, round, &mut dice);
+        println!("round {round}: {what}");
+        let result = start_damaged(&mut gateway, &receiver, &what);
+        println!("round {round}: {what}: {result:?}");
         for path in files_before.keys().filter(|path| !path.to_string_lossy().contains("snap.")) {
             assert!(path.exists(), "{} was deleted", path.display());
         }
@@ -174,11 +200,38 @@ fn flipped_bytes_are_found_and_said_and_nothing_is_deleted() {
     }
     println!("{found:?}");
     assert!(!gateway.log().contains("panicked"), "{}", gateway.log());
-    holds(true).unwrap();
 }
 
-/// Flips one to eight bytes of one file, where bytes were written.
-fn damage(queue: &Path, round: u32, dice: &mut StdRng) -> (PathBuf, usize) {
+/// One to eight bytes from one place on.
+fn flip(bytes: &mut [u8], at: usize, dice: &mut StdRng) {
+    let count = dice.random_range(1..=8);
+    for byte in bytes.iter_mut().skip(at).take(count) {
+        *byte ^= dice.random_range(1..=255_u8);
+    }
+}
+
+/// As a faulty program would: sled's own checksums are right.
+fn flip_in_a_record(queue: &Path, dice: &mut StdRng) -> String {
+    let db = open_sled(queue);
+    // By the letter that says what it is, so that the few of a kind are met too.
+    let mut kinds: BTreeMap<u8, Vec<_>> = BTreeMap::new();
+    for entry in db.iter() {
+        let (key, value) = entry.expect("a sound database");
+        kinds.entry(key[0]).or_default().push((key, value));
+    }
+    let kinds: Vec<_> = kinds.into_values().collect();
+    let records = &kinds[dice.random_range(0..kinds.len())];
+    let (key, value) = &records[dice.random_range(0..records.len())];
+    let mut value = value.to_vec();
+    let at = dice.random_range(0..value.len().max(1));
+    flip(&mut value, at, dice);
+    db.insert(key, value).expect("write");
+    db.flush().expect("flush");
+    format!("record {:?} byte {at}", String::from_utf8_lossy(key))
+}
+
+/// Where bytes were written.
+fn flip_in_a_file(queue: &Path, round: u32, dice: &mut StdRng) -> String {
     let files: Vec<PathBuf> = files(queue).into_keys().collect();
     let database = files.iter().position(|path| path.ends_with("db")).expect("sled's file");
     // The database itself mostly, then each of the others.
@@ -187,13 +240,29 @@ fn damage(queue: &Path, round: u32, dice: &mut StdRng) -> (PathBuf, usize) {
     let mut bytes = fs::read(&victim).unwrap();
     let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
     let Some(at) = written.get(dice.random_range(0..written.len().max(1))).copied() else {
-        return (victim, 0);
+        return "nothing".to_owned();
     };
-    for place in &mut bytes[at..] .iter_mut().take(dice.random_range(1..=8)) {
-        *place ^= dice.random_range(1..=255_u8);
-    }
+    flip(&mut bytes, at, dice);
     fs::write(&victim, bytes).unwrap();
-    (victim, at)
+    format!("{} byte {at}", victim.strip_prefix(queue).unwrap().display())
+}
+
+#[test]
+fn a_queue_whose_own_record_is_damaged_is_refused_with_its_path() {
+    let mut gateway = stopped_with_backlog(&Receiver::willing());
+    let path = gateway.queue_path();
+    let db = open_sled(&path);
+    let mut value = db.get(b"m").unwrap().unwrap().to_vec();
+    value[5] ^= 1;
+    db.insert(b"m", value).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    gateway.spawn();
+    assert_eq!(gateway.wait_for_exit(), Some(1));
+    assert!(gateway.log().contains(path.to_str().unwrap()), "which queue? {}", gateway.log());
+    let said = binary::queue("verify", &path);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains(path.to_str().unwrap()), "which queue? {said:?}");
 }
 
 #[test]

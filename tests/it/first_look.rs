@@ -7,9 +7,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use crate::support::{
-    Config, Gateway, alerts, binary, config::free_port, eventually, wait::holds,
-};
+use crate::support::{Config, Gateway, alerts, binary, config::free_port, eventually, wait::holds};
 
 /// Kills what a failed test leaves running.
 struct Running(Child);
@@ -96,7 +94,8 @@ fn the_quickstart_delivers_the_sample_alerts_visibly() {
     let config = folder.path().join("config/quickstart.toml");
     let text = fs::read_to_string(&config).unwrap();
     let port = free_port();
-    fs::write(&config, text.replace("\"127.0.0.1:9470\"", &format!("\"127.0.0.1:{port}\""))).unwrap();
+    fs::write(&config, text.replace("\"127.0.0.1:9470\"", &format!("\"127.0.0.1:{port}\"")))
+        .unwrap();
     let shown = folder.path().join("shown");
     let out = fs::File::create(&shown).unwrap();
     let mut command = binary::command();

@@ -36,7 +36,15 @@ impl Disk {
         self.path.join("ballast")
     }
 
-    /// Takes every byte that is left.
+    /// Takes what is free now, but for so many bytes; the reserve is not free yet.
+    fn fill_but(&self, rest: u64) {
+        let space = rustix::fs::statvfs(&self.path).unwrap();
+        let bytes = (space.f_bavail * space.f_frsize).saturating_sub(rest);
+        let ballast = File::create(self.ballast()).unwrap();
+        rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
+    }
+
+    /// Takes every byte that is left, and the reserve when it is given up.
     fn fill(&self) {
         let mut ballast = File::options().append(true).create(true).open(self.ballast()).unwrap();
         for size in [1 << 20, 4096, 1] {
@@ -94,7 +102,7 @@ fn a_disk_that_fills_while_ingesting_refuses_input_and_loses_nothing() {
     for n in 0..10 {
         assert_eq!(post(&gateway, n * 100..n * 100 + 100).status, 202);
     }
-    disk.fill();
+    disk.fill_but(8 << 20);
     let mut accepted: Vec<u64> = (0..1000).collect();
     let refusal = eventually("input is refused", || {
         let from = accepted.len() as u64;
@@ -127,7 +135,16 @@ fn a_disk_that_fills_while_ingesting_refuses_input_and_loses_nothing() {
 }
 
 #[test]
-fn a_disk_that_fills_while_settling_loses_nothing_and_kill_nine_neither() {
+fn a_disk_that_fills_while_settling_is_settled_on_from_the_reserve() {
+    fills_while_settling(|disk| disk.fill_but(8 << 20), true);
+}
+
+#[test]
+fn a_disk_without_a_byte_left_stops_settling_until_it_is_freed_and_loses_nothing() {
+    fills_while_settling(Disk::fill, false);
+}
+
+fn fills_while_settling(fill: impl Fn(&Disk), goes_on: bool) {
     let config = Config::new();
     let Some(disk) = Disk::mount(config.file("disk")) else { return };
     let receiver = Receiver::start(|request| match request.number % 4 {
@@ -145,13 +162,31 @@ fn a_disk_that_fills_while_settling_loses_nothing_and_kill_nine_neither() {
     }
     gateway.post("/v1/destinations/all/resume", &json!({}));
     eventually("it settles", || holds(receiver.count() > 100));
-    disk.fill();
+    fill(&disk);
     let filled_at = receiver.count();
-    eventually("it settles with the disk full", || holds(receiver.count() > filled_at + 200));
+    if goes_on {
+        eventually("it settles from the reserve", || holds(receiver.count() > filled_at + 200));
+    } else {
+        eventually("it says that it stands still", || {
+            let ready = gateway.get("/readyz");
+            holds(ready.status == 503 && ready.text.contains("disk is full"))
+        });
+    }
     gateway.kill();
     gateway.spawn();
-    eventually("it answers with the disk full", || gateway.call("GET", "/livez").send().ok());
-    disk.free();
+    if goes_on {
+        eventually("it answers with the disk full", || gateway.call("GET", "/livez").send().ok());
+        disk.free();
+    } else {
+        // It may refuse to start without any room, but must not lose anything by trying.
+        eventually("it answers or has ended", || {
+            let ended = gateway.exited().is_some();
+            holds(ended || gateway.call("GET", "/livez").send().is_ok())
+        });
+        disk.free();
+        gateway.kill();
+        gateway.restart();
+    }
     gateway.wait_for_lane("all", "settled all", |lane| lane["ledger"]["pending"] == 0);
     let lane = gateway.lane("all");
     let (delivered, dead) = (&lane["ledger"]["delivered"], &lane["ledger"]["dead"]);

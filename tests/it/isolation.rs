@@ -3,12 +3,10 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
-    Config, Gateway, Receiver, Reply, Request, alerts,
-    config::write_private,
-    eventually,
+    Config, Gateway, Receiver, Reply, Request, alerts, config::write_private, eventually,
     wait::holds,
 };
 
@@ -63,6 +61,7 @@ fn a_black_hole_holds_its_connections_while_the_healthy_lane_makes_all_attempts(
     assert_eq!(lane["ledger"]["dead"], 0);
     assert_eq!(gateway.dead_letters("").len(), 0);
 
+    // Nobody does anything more: files are read anew once a minute.
     write_private(&secret, "the-right-token-0123456789\n");
     gateway.wait_for_term("locked", "delivered", 300);
     assert_eq!(numbers(&locked), (0..300).collect::<Vec<_>>());
@@ -109,6 +108,7 @@ fn a_parked_lane_keeps_its_alerts_across_kill_nine() {
     assert_eq!(gateway.lane("locked")["ledger"]["pending"], 40);
     gateway.wait_for_state("locked", "auth_failed");
     write_private(&secret, "the-right-token-0123456789");
+    gateway.post("/v1/destinations/locked/resume", &json!({}));
     gateway.wait_for_term("locked", "delivered", 40);
     gateway.finish();
 }

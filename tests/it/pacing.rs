@@ -8,7 +8,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::support::{Config, Gateway, Receiver, Reply, alerts, eventually, receiver::Exchange, wait::holds};
+use crate::support::{
+    Config, Gateway, Receiver, Reply, alerts, eventually, receiver::Exchange, wait::holds,
+};
 
 /// The receiver's clock and ours are one; this is for the time between its stamps and the wire.
 const TOLERANCE: Duration = Duration::from_millis(50);
@@ -94,7 +96,8 @@ fn what_waits_during_an_outage_arrives_afterwards_at_the_configured_rate() {
     gateway.wait_for_term("paced", "delivered", 250);
     let times: Vec<u64> = receiver.exchanges().iter().map(|e| e.request.at_ns).collect();
     let second = 1_000_000_000;
-    let busiest = times.iter().map(|t| times.iter().filter(|u| (*t..t + second).contains(u)).count());
+    let busiest =
+        times.iter().map(|t| times.iter().filter(|u| (*t..t + second).contains(u)).count());
     // A second's worth may have been saved up before it.
     let busiest = busiest.max().unwrap();
     assert!(busiest <= 100 + 5, "{busiest} requests within one second");
@@ -136,7 +139,8 @@ fn a_batch_waits_for_its_fill_and_not_longer_than_its_wait() {
         .collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [50, 100, 100]);
-    let keys: Vec<String> = receiver.exchanges().iter().map(|e| e.request.key().to_owned()).collect();
+    let keys: Vec<String> =
+        receiver.exchanges().iter().map(|e| e.request.key().to_owned()).collect();
     assert!(keys.iter().all(|key| key.starts_with("b-") && key.len() == 66), "{keys:?}");
     gateway.finish();
 }

@@ -160,7 +160,9 @@ fn check_dead_letters(gateway: &Gateway, ends: &[(&str, End)]) {
         };
         for letter in dead {
             assert_eq!(letter["reason"], *reason, "{name}");
-            let excerpt = letter["attempts"][0]["excerpt"].as_str().unwrap();
+            // An earlier one may have taken too long on a slow machine.
+            let last = letter["attempts"].as_array().and_then(|attempts| attempts.last());
+            let excerpt = last.unwrap()["excerpt"].as_str().unwrap();
             assert!(excerpt.len() <= 8 * 1024, "{name}: an excerpt of {} bytes", excerpt.len());
             assert!(excerpt.contains("own words") || excerpt.contains("xxx"), "{name}: {excerpt}");
         }

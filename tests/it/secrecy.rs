@@ -39,20 +39,22 @@ fn tell_tale(request: &Request) -> Reply {
     for (name, value) in &request.headers {
         all.push_str(&format!("{name}: {value}\n"));
     }
-    match request.number % 9 {
+    // What parks a lane is over with the next request.
+    match request.number % 18 {
         0 => Reply::text(400, &all),
-        1 => Reply::text(500, &all),
-        2 => Reply::text(401, &all),
-        3 => Reply::text(403, &all),
-        4 => Reply::status(302).with("Location", &format!("http://127.0.0.1:1{}", request.path)),
-        5 => Reply::Broken(format!("HTTP/9 {all}\r\n\r\n").into_bytes()),
-        6 => Reply::text(429, &all).with("Retry-After", "0"),
-        7 => Reply::Reset,
-        _ => Reply::text(404, &all),
+        2 => Reply::text(500, &all),
+        4 => Reply::text(401, &all),
+        6 => Reply::text(403, &all),
+        8 => Reply::status(302).with("Location", &format!("http://127.0.0.1:1{}", request.path)),
+        10 => Reply::Broken(format!("HTTP/9 {all}\r\n\r\n").into_bytes()),
+        12 => Reply::text(429, &all).with("Retry-After", "0"),
+        14 => Reply::Reset,
+        16 => Reply::text(404, &all),
+        _ => Reply::text(200, &all),
     }
 }
 
-fn config(receiver: &Receiver, refused: u16) -> Config {
+fn config(receivers: &[Receiver; 4], refused: u16) -> Config {
     let config = Config::new();
     let password = config.secret("password", &format!("{PASSWORD_FILE}\n"));
     fs::create_dir(config.file("credentials")).unwrap();
@@ -61,19 +63,22 @@ fn config(receiver: &Receiver, refused: u16) -> Config {
         "tokens = [ {{ name = \"boss\", role = \"admin\", token = \"{ADMIN_LITERAL}\" }}, \
          {{ name = \"in\", role = \"ingest\", token = {{ env = \"IT_INGEST\" }} }} ]"
     );
-    let (url, retry) = (receiver.url("/"), "retry = { initial = \"10ms\", max = \"50ms\" }");
+    let retry = "retry = { initial = \"10ms\", max = \"50ms\" }";
+    let [bearer, basic, header] = [0, 1, 2].map(|at: usize| receivers[at].url("/"));
     let password = password.display();
     config
         .server(&tokens)
-        .webhook("bearer", &url, &format!("bearer = \"{BEARER_LITERAL}\"\n{retry}"))
+        .webhook("bearer", &bearer, &format!("bearer = \"{BEARER_LITERAL}\"\n{retry}"))
         .webhook(
             "basic",
-            &url,
-            &format!("basic = {{ user = \"hf\", password = {{ file = \"{password}\" }} }}\n{retry}"),
+            &basic,
+            &format!(
+                "basic = {{ user = \"hf\", password = {{ file = \"{password}\" }} }}\n{retry}"
+            ),
         )
         .webhook(
             "header",
-            &url,
+            &header,
             &format!("headers = {{ X-Key = {{ credential = \"header\" }} }}\n{retry}"),
         )
         .table(&format!(
@@ -87,16 +92,19 @@ fn config(receiver: &Receiver, refused: u16) -> Config {
 
 #[test]
 fn no_planted_secret_shows_in_logs_metrics_answers_commands_or_arguments() {
-    let receiver = Receiver::start(tell_tale);
+    let receivers = [(); 4].map(|()| Receiver::start(tell_tale));
     let gone = Receiver::willing();
     let refused = gone.port();
     drop(gone);
-    let config = config(&receiver, refused);
+    let config = config(&receivers, refused);
     let credentials = config.file("credentials").display().to_string();
     let mut gateway = Gateway::new(config)
         .environment("HOLDFAST_LOG", "trace")
         .environment("IT_INGEST", INGEST_ENV)
-        .environment("IT_URL", &receiver.url(&format!("/hook/{URL_TOKEN_ENV}?key={URL_TOKEN_ENV}")))
+        .environment(
+            "IT_URL",
+            &receivers[3].url(&format!("/hook/{URL_TOKEN_ENV}?key={URL_TOKEN_ENV}")),
+        )
         .environment("CREDENTIALS_DIRECTORY", &credentials);
     gateway.token = ADMIN_LITERAL.to_owned();
     gateway.restart();
@@ -138,8 +146,15 @@ impl Gateway {
 fn what_it_says(gateway: &Gateway) -> BTreeMap<String, String> {
     let mut places = BTreeMap::new();
     let routes = [
-        "/metrics", "/readyz", "/health/destinations", "/v1/destinations", "/v1/dead-letters",
-        "/v1/replays", "/v1/audit", "/v1/destinations/bearer", "/v1/nothing",
+        "/metrics",
+        "/readyz",
+        "/health/destinations",
+        "/v1/destinations",
+        "/v1/dead-letters",
+        "/v1/replays",
+        "/v1/audit",
+        "/v1/destinations/bearer",
+        "/v1/nothing",
     ];
     for route in routes {
         let answer = gateway.get(route);
@@ -214,13 +229,23 @@ fn promtool_finds_nothing_to_say_about_the_metrics() {
     let answer = gateway.get("/metrics");
     assert!(answer.text.lines().count() > 100, "{}", answer.text);
     for name in [
-        "holdfast_ingest_alerts_total", "holdfast_queue_oldest_alert_timestamp_seconds",
-        "holdfast_deliveries_total", "holdfast_delivery_attempts_total",
-        "holdfast_delivery_failures_total", "holdfast_delivery_latency_seconds_bucket",
-        "holdfast_destination_state", "holdfast_dead_letters", "holdfast_dropped_alerts_total",
-        "holdfast_ledger_imbalance_alerts", "holdfast_storage_fsync_duration_seconds_bucket",
+        "holdfast_ingest_alerts_total",
+        "holdfast_queue_oldest_alert_timestamp_seconds",
+        "holdfast_deliveries_total",
+        "holdfast_delivery_attempts_total",
+        "holdfast_delivery_failures_total",
+        "holdfast_delivery_latency_seconds_bucket",
+        "holdfast_destination_state",
+        "holdfast_dead_letters",
+        "holdfast_dropped_alerts_total",
+        "holdfast_ledger_imbalance_alerts",
+        "holdfast_storage_fsync_duration_seconds_bucket",
     ] {
-        assert!(answer.text.contains(&format!("\n{name}{{")) || answer.text.contains(&format!("\n{name} ")), "no {name}");
+        assert!(
+            answer.text.contains(&format!("\n{name}{{"))
+                || answer.text.contains(&format!("\n{name} ")),
+            "no {name}"
+        );
     }
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

@@ -55,9 +55,11 @@ fn an_idle_gateway_stops_at_once_on_sigint_too() {
 #[test]
 fn what_hangs_is_cut_off_after_the_shutdown_time_and_sent_again() {
     let receiver = Receiver::start(|_| Reply::Hang);
-    let config = Config::new()
-        .node("shutdown_timeout = \"300ms\"")
-        .webhook("hung", &receiver.url("/"), "timeout = \"10m\"");
+    let config = Config::new().node("shutdown_timeout = \"300ms\"").webhook(
+        "hung",
+        &receiver.url("/"),
+        "timeout = \"10m\"",
+    );
     let mut gateway = Gateway::start(config);
     gateway.accept(&alerts::ndjson(0..20));
     eventually("it hangs", || holds(receiver.count() >= 8));

@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::support::{alerts, config::TOKEN, http::Call};
 
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(10);
 /// So that they are not the file's.
 pub(crate) const FIRST: u64 = 1_000_000_000;
 const ALERTS_A_POST_MAX: u64 = 10;

@@ -17,7 +17,7 @@ use crate::{
     receivers::{Mood, Sink},
     support::{
         Config, Gateway, eventually,
-        wait::{now_ns, since, holds},
+        wait::{holds, now_ns, since},
     },
     writer::{self, Written},
 };
@@ -46,10 +46,8 @@ fn number_of(name: &str) -> Option<u64> {
 
 impl Bench {
     fn new(seed: u64) -> Self {
-        let mood = Mood {
-            run: Arc::new(AtomicU32::new(0)),
-            well: Arc::new(AtomicBool::new(false)),
-        };
+        let mood =
+            Mood { run: Arc::new(AtomicU32::new(0)), well: Arc::new(AtomicBool::new(false)) };
         let (single, batch) = (Sink::start(&mood, seed ^ 1), Sink::start(&mood, seed ^ 2));
         let retry = "timeout = \"3s\"\nretry = { initial = \"20ms\", max = \"300ms\" }";
         let config = Config::new();
@@ -92,7 +90,9 @@ impl Bench {
         self.gateway.kill();
         // Only when its last requests have been dealt with does the next run begin.
         for sink in [&self.single, &self.batch] {
-            eventually("the dead one's connections close", || holds(sink.receiver.open_connections() == 0));
+            eventually("the dead one's connections close", || {
+                holds(sink.receiver.open_connections() == 0)
+            });
         }
         self.mood.run.fetch_add(1, Ordering::SeqCst);
         for sink in [&mut self.single, &mut self.batch] {
@@ -202,8 +202,13 @@ fn nothing_is_lost_or_invented_however_often_it_is_killed() {
     println!(
         "{} alerts written in {} parts ({} compressed); {} posts' alerts acknowledged, {} without \
          an answer, {} refused; {} answers were repeats",
-        written.alerts, written.rotations + 1, written.compressed, posted.acknowledged.len(),
-        posted.unknown.len(), posted.refused.len(), posted.replayed,
+        written.alerts,
+        written.rotations + 1,
+        written.compressed,
+        posted.acknowledged.len(),
+        posted.unknown.len(),
+        posted.refused.len(),
+        posted.replayed,
     );
     let mut faults = Vec::new();
     let lanes = [
@@ -217,13 +222,21 @@ fn nothing_is_lost_or_invented_however_often_it_is_killed() {
         println!(
             "{name}: lost {}, invented {}, duplicates per kill {} at most (bound {bound}) and \
              {mean:.2} on average, ledger difference {difference}",
-            numbers.lost.len(), numbers.invented.len(), numbers.most,
+            numbers.lost.len(),
+            numbers.invented.len(),
+            numbers.most,
         );
         let tally = sink.tally.lock().unwrap();
         let twice = tally.twice_in();
-        for (what, list) in [("lost", &numbers.lost), ("invented", &numbers.invented), ("taken in twice", &twice)] {
+        for (what, list) in
+            [("lost", &numbers.lost), ("invented", &numbers.invented), ("taken in twice", &twice)]
+        {
             if !list.is_empty() {
-                faults.push(format!("{name}: {} {what}: {:?}", list.len(), &list[..list.len().min(10)]));
+                faults.push(format!(
+                    "{name}: {} {what}: {:?}",
+                    list.len(),
+                    &list[..list.len().min(10)]
+                ));
             }
         }
         if numbers.most > bound {

@@ -15,7 +15,7 @@ use crate::{layout::Layout, support::alerts};
 const TICK: Duration = Duration::from_millis(20);
 /// As stdio buffers: whole blocks go out, so a line may be half written.
 const BLOCK: usize = 4096;
-const ALERTS_A_TICK_MAX: u64 = 4;
+const ALERTS_A_TICK_MAX: u64 = 10;
 
 /// What was done.
 pub(crate) struct Written {

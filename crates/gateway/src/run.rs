@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs::OpenOptions,
-    io::Write,
+    io::{IsTerminal, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     sync::Arc,
@@ -99,6 +99,8 @@ fn start_log(format: LogFormat) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for people; a log file or journal gets plain text.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     match format {
         LogFormat::Text => log.init(),

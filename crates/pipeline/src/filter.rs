@@ -12,14 +12,18 @@ use holdfast_model::{
 
 use crate::osmatch::OsMatch;
 
-const KIND: Setting =
-    Setting::new("kind", "\"alert\"", "Kinds of events that pass: alert, lookup, callback, canary, operator.");
+const KIND: Setting = Setting::new(
+    "kind",
+    "\"alert\"",
+    "Kinds of events that pass: alert, lookup, callback, canary, operator.",
+);
 const LEVEL: Setting = Setting::optional("level", "10", "Least `rule.level` that passes, 0 to 16.");
 const LEVEL_MAX: Setting =
     Setting::optional("level_max", "12", "Highest `rule.level` that passes, 0 to 16.");
 const RULE_IDS: Setting =
     Setting::optional("rule_ids", "[\"5710\", \"100000-109999\"]", "Rule ids and ranges of them.");
-const NOT_RULE_IDS: Setting = Setting::optional("not_rule_ids", "[5710]", "Rule ids that do not pass.");
+const NOT_RULE_IDS: Setting =
+    Setting::optional("not_rule_ids", "[5710]", "Rule ids that do not pass.");
 const GROUPS: Setting =
     Setting::optional("groups", "[\"authentication_failed\"]", "Exact names out of `rule.groups`.");
 const NOT_GROUPS: Setting =
@@ -41,8 +45,17 @@ const NOT_LOCATION: Setting =
 
 /// The keys of `when`.
 pub const SETTINGS: &[&Setting] = &[
-    &KIND, &LEVEL, &LEVEL_MAX, &RULE_IDS, &NOT_RULE_IDS, &GROUPS, &NOT_GROUPS, &AGENTS,
-    &NOT_AGENTS, &LOCATION, &NOT_LOCATION,
+    &KIND,
+    &LEVEL,
+    &LEVEL_MAX,
+    &RULE_IDS,
+    &NOT_RULE_IDS,
+    &GROUPS,
+    &NOT_GROUPS,
+    &AGENTS,
+    &NOT_AGENTS,
+    &LOCATION,
+    &NOT_LOCATION,
 ];
 
 /// A compiled `when`.
@@ -129,7 +142,10 @@ fn read_range(section: &Section<'_>, setting: &Setting, text: &str) -> Option<Ra
     match (from.trim().parse(), to.trim().parse()) {
         (Ok(from), Ok(to)) if from <= to => Some(from..=to),
         _ => {
-            section.fault(setting.name, format!("\"{text}\" is not a rule id or a range like 100-199"));
+            section.fault(
+                setting.name,
+                format!("\"{text}\" is not a rule id or a range like 100-199"),
+            );
             None
         }
     }
@@ -208,7 +224,9 @@ mod tests {
     }
 
     fn texts(items: &[&str]) -> Value {
-        Value::List(items.iter().map(|text| Node { line: 1, value: Value::Text((*text).into()) }).collect())
+        Value::List(
+            items.iter().map(|text| Node { line: 1, value: Value::Text((*text).into()) }).collect(),
+        )
     }
 
     fn event(body: &str) -> Event {
@@ -244,7 +262,11 @@ mod tests {
             ("kind",         texts(&["lookup"]),                false),
         ];
         for (key, value, expected) in table {
-            assert_eq!(filter(&[(key, value.clone())]).passes(&event(SSHD)), *expected, "{key} {value:?}");
+            assert_eq!(
+                filter(&[(key, value.clone())]).passes(&event(SSHD)),
+                *expected,
+                "{key} {value:?}"
+            );
         }
     }
 

@@ -154,7 +154,11 @@ impl Jobs {
     }
 
     /// The next dead letters, and whether there may be more behind them.
-    async fn next_ids(&self, job: &JobRecord, budget: usize) -> Result<(Vec<DeadId>, bool), QueueError> {
+    async fn next_ids(
+        &self,
+        job: &JobRecord,
+        budget: usize,
+    ) -> Result<(Vec<DeadId>, bool), QueueError> {
         let selection = Selection::of(job);
         if let Some(only) = selection.only {
             let done = job.cursor.is_some() || self.engine.dead_letter(&only).await?.is_none();

@@ -234,7 +234,9 @@ impl LaneMetrics {
         let outcome = match reason {
             Reason::InDoubt => &self.attempts_ambiguous,
             Reason::Refused | Reason::TooLarge | Reason::Render => &self.attempts_permanent,
-            Reason::Dns | Reason::Connect | Reason::Tls | Reason::ServerFault => &self.attempts_retry,
+            Reason::Dns | Reason::Connect | Reason::Tls | Reason::ServerFault => {
+                &self.attempts_retry
+            }
             Reason::Throttled | Reason::Unauthorized | Reason::Forbidden => &self.attempts_retry,
             Reason::Misconfigured | Reason::BadAnswer => &self.attempts_retry,
         };
@@ -283,7 +285,10 @@ impl Family {
     }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, one: C) -> prometheus::Result<C> {
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    one: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(one.clone()))?;
     Ok(one)
 }

@@ -25,7 +25,8 @@ impl OsMatch {
             None => (false, pattern),
         };
         let alternative = |text: &str| {
-            let (at_start, text) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
+            let (at_start, text) =
+                text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
             let (at_end, text) = text.strip_suffix('$').map_or((false, text), |rest| (true, rest));
             Alternative { text: text.to_ascii_lowercase().into_bytes(), at_start, at_end }
         };

@@ -24,8 +24,11 @@ const CONCURRENCY: Setting = Setting::new(
     "Attempts under way at once, 1 to 1024. Also bounds what is sent again after a crash: \
      `concurrency` x `batch.max_events` events.",
 );
-const TIMEOUT: Setting =
-    Setting::new("timeout", "\"30s\"", "Longest wait for one attempt, connect to last byte: 10ms to 10m.");
+const TIMEOUT: Setting = Setting::new(
+    "timeout",
+    "\"30s\"",
+    "Longest wait for one attempt, connect to last byte: 10ms to 10m.",
+);
 const IN_DOUBT: Setting = Setting::new(
     "in_doubt",
     "\"resend\"",
@@ -45,9 +48,12 @@ const POISON_LIMIT: Setting = Setting::new(
 );
 const MAX_EVENTS: Setting =
     Setting::new("max_events", "1", "Most events in one request, 1 to 10000; 1: no batches.");
-const MAX_BYTES: Setting =
-    Setting::new("max_bytes", "\"1MiB\"", "Most bytes of alerts in one request, 1KiB to 64MiB. A \
-     batch above 8MiB that has to wait for a retry is sent again in parts.");
+const MAX_BYTES: Setting = Setting::new(
+    "max_bytes",
+    "\"1MiB\"",
+    "Most bytes of alerts in one request, 1KiB to 64MiB. A \
+     batch above 8MiB that has to wait for a retry is sent again in parts.",
+);
 const MAX_WAIT: Setting =
     Setting::new("max_wait", "\"200ms\"", "Longest wait for a batch to fill, 0s to 10m.");
 const FORMAT: Setting = Setting::new(
@@ -55,10 +61,12 @@ const FORMAT: Setting = Setting::new(
     "\"ndjson\"",
     "How a batch is written: \"ndjson\", \"array\", or \"envelope\" (lines with id, seq and alert).",
 );
-const INITIAL: Setting =
-    Setting::new("initial", "\"1s\"", "Wait after the first failure; it doubles each time. 1ms to 1h.");
-const MAX: Setting =
-    Setting::new("max", "\"5m\"", "Longest wait between two tries. 1ms to 24h.");
+const INITIAL: Setting = Setting::new(
+    "initial",
+    "\"1s\"",
+    "Wait after the first failure; it doubles each time. 1ms to 1h.",
+);
+const MAX: Setting = Setting::new("max", "\"5m\"", "Longest wait between two tries. 1ms to 24h.");
 const MAX_AGE: Setting = Setting::new(
     "max_age",
     "\"72h\"",
@@ -88,8 +96,7 @@ const WINDOW: Setting = Setting::new("window", "\"30s\"", "That window. 1s to 1h
 pub const SETTINGS: &[&Setting] =
     &[&RATE, &CONCURRENCY, &TIMEOUT, &IN_DOUBT, &START, &POISON_LIMIT];
 pub const BATCH_SETTINGS: &[&Setting] = &[&MAX_EVENTS, &MAX_BYTES, &MAX_WAIT, &FORMAT];
-pub const RETRY_SETTINGS: &[&Setting] =
-    &[&INITIAL, &MAX, &MAX_AGE, &SERVER_WAIT_MAX, &MAX_PENDING];
+pub const RETRY_SETTINGS: &[&Setting] = &[&INITIAL, &MAX, &MAX_AGE, &SERVER_WAIT_MAX, &MAX_PENDING];
 pub const BREAKER_SETTINGS: &[&Setting] = &[&FAILURES, &RATIO, &WINDOW];
 pub const WHEN_SETTINGS: &[&Setting] = filter::SETTINGS;
 

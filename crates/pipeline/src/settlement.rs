@@ -30,9 +30,13 @@ pub struct Failure {
 /// What becomes of one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Delivered { duplicate: bool },
+    Delivered {
+        duplicate: bool,
+    },
     /// Again after the schedule's wait, or the server's.
-    Retry { wait: RetryWait },
+    Retry {
+        wait: RetryWait,
+    },
     Dead(DeadReason),
 }
 
@@ -130,8 +134,12 @@ pub fn signal(failure: &Failure, server_wait_max: Duration, schedule_wait: Durat
 pub fn halves(reason: Reason) -> bool {
     match reason {
         Reason::Refused | Reason::TooLarge | Reason::Render | Reason::Forbidden => true,
-        Reason::Dns | Reason::Connect | Reason::Tls | Reason::InDoubt | Reason::ServerFault => false,
-        Reason::Throttled | Reason::Unauthorized | Reason::Misconfigured | Reason::BadAnswer => false,
+        Reason::Dns | Reason::Connect | Reason::Tls | Reason::InDoubt | Reason::ServerFault => {
+            false
+        }
+        Reason::Throttled | Reason::Unauthorized | Reason::Misconfigured | Reason::BadAnswer => {
+            false
+        }
     }
 }
 
@@ -166,7 +174,12 @@ mod tests {
     }
 
     fn facts() -> Facts {
-        Facts { server_wait_max: HOUR, in_doubt: InDoubt::Resend, too_old: false, others_delivered: false }
+        Facts {
+            server_wait_max: HOUR,
+            in_doubt: InDoubt::Resend,
+            too_old: false,
+            others_delivered: false,
+        }
     }
 
     #[test]

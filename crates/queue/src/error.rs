@@ -25,7 +25,7 @@ pub enum QueueError {
     #[error("the queue at {} has the format `{found}`; this version reads `{expected}`", path.display())]
     OtherFormat { path: PathBuf, found: String, expected: &'static str },
     #[error(
-        "sled cannot read {}: {detail}. Nothing was changed. Keep a copy of the whole directory; \
+        "the queue at {} cannot be read: {detail}. Nothing was changed. Keep a copy of the whole directory; \
          `queue.path` may point to a new, empty one meanwhile", path.display()
     )]
     Unreadable { path: PathBuf, detail: String },

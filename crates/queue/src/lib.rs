@@ -21,8 +21,8 @@
 //! # Engines
 //!
 //! One engine over two stores: [`store::sled`] on disk, [`store::memory`] for tests, which can
-//! crash and fail on purpose. Both pass the suite in `tests/conformance.rs`; a promise that is not
-//! in it does not exist.
+//! crash and fail on purpose. Both pass the suite in `tests/it`; a promise that is not in it does
+//! not exist.
 
 mod chunk;
 mod engine;

@@ -15,7 +15,11 @@ fn with_receiver() -> (Gateway, Receiver) {
 }
 
 /// What was taken, to the last one, and nothing beside it.
-fn expect_taken(gateway: &mut Gateway, receiver: &Receiver, numbers: impl IntoIterator<Item = u64>) {
+fn expect_taken(
+    gateway: &mut Gateway,
+    receiver: &Receiver,
+    numbers: impl IntoIterator<Item = u64>,
+) {
     let numbers: Vec<u64> = numbers.into_iter().collect();
     // What would be sent beside it is sent before this one, or with it.
     gateway.accept(&alerts::ndjson([u64::MAX]));

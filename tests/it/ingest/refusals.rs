@@ -37,11 +37,17 @@ fn on_invalid_dead_letter_takes_the_good_lines_and_keeps_the_bad_ones() {
     assert_eq!(answer.json()["rejected"], 1);
     let dead = gateway.dead_letters("destination=source.http");
     assert_eq!(dead.len(), 1, "{dead:?}");
-    assert_eq!((&dead[0]["reason"], &dead[0]["event"]["raw"]), (&json!("invalid"), &json!("not json")));
+    assert_eq!(
+        (&dead[0]["reason"], &dead[0]["event"]["raw"]),
+        (&json!("invalid"), &json!("not json"))
+    );
     let id = dead[0]["id"].as_str().unwrap();
     let answer = gateway.post(&format!("/v1/dead-letters/{id}/replay"), &json!({}));
     assert_eq!(answer.status, 404, "no lane could send it: {}", answer.text);
-    assert_eq!(gateway.get("/v1/dead-letters?destination=source.http&count_only=true").json()["count"], 1);
+    assert_eq!(
+        gateway.get("/v1/dead-letters?destination=source.http&count_only=true").json()["count"],
+        1
+    );
     expect_taken(&mut gateway, &receiver, [1, 2]);
 }
 
@@ -168,7 +174,8 @@ fn without_configured_tokens_the_first_start_writes_one_for_its_owner_alone() {
     assert_eq!(gateway.get("/v1/destinations").status, 200, "it is kept");
     let state = gateway.config.state();
     let mut command = gateway.cli_command(&["status", "--state", state.to_str().unwrap()]);
-    let said: crate::support::binary::Said = command.env_remove("HOLDFAST_TOKEN").output().unwrap().into();
+    let said: crate::support::binary::Said =
+        command.env_remove("HOLDFAST_TOKEN").output().unwrap().into();
     assert_eq!(said.code, Some(0), "the command line finds it: {said:?}");
     gateway.finish();
 }

@@ -12,7 +12,9 @@ pub(crate) fn command() -> Command {
     let mut command = Command::new(&*BINARY);
     command.stdin(Stdio::null());
     // Nobody's own settings decide what is tested.
-    for name in ["HOLDFAST_CONFIG", "HOLDFAST_LOG", "HOLDFAST_STATE", "HOLDFAST_TOKEN", "HOLDFAST_URL"] {
+    for name in
+        ["HOLDFAST_CONFIG", "HOLDFAST_LOG", "HOLDFAST_STATE", "HOLDFAST_TOKEN", "HOLDFAST_URL"]
+    {
         command.env_remove(name);
     }
     command
@@ -32,7 +34,9 @@ fn find() -> PathBuf {
         .into_iter()
         .filter(|path| path.is_file())
         .max_by_key(built_at)
-        .expect("there is no holdfast binary: run `cargo build -p holdfast` first, or set HOLDFAST_BIN")
+        .expect(
+            "there is no holdfast binary: run `cargo build -p holdfast` first, or set HOLDFAST_BIN",
+        )
 }
 
 /// What a finished command said, and its exit code.

@@ -28,7 +28,9 @@ impl Config {
         Self {
             folder: TempDir::new().expect("a temporary folder"),
             node: String::new(),
-            server: format!("tokens = [{{ name = \"it\", role = \"admin\", token = \"{TOKEN}\" }}]\n"),
+            server: format!(
+                "tokens = [{{ name = \"it\", role = \"admin\", token = \"{TOKEN}\" }}]\n"
+            ),
             queue: "reserve = \"1MiB\"\nretention = \"0s\"\n".to_owned(),
             rest: String::new(),
         }

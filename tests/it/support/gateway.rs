@@ -186,7 +186,12 @@ impl Gateway {
 
     /// Waits until a lane is as `is_so` wants it.
     #[track_caller]
-    pub(crate) fn wait_for_lane(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_lane(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut last = Value::Null;
         let found = super::wait::within(super::wait::PATIENCE, || {
             last = self.lane(name);

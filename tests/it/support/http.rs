@@ -107,7 +107,9 @@ pub(crate) fn read_answer(stream: &mut TcpStream) -> io::Result<Answer> {
             Ok(0) => break,
             Ok(read) => bytes.extend_from_slice(&piece[..read]),
             // What was refused unread resets the connection behind its answer.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !bytes.is_empty() => break,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !bytes.is_empty() => {
+                break;
+            }
             Err(error) => return Err(error),
         }
     }

@@ -219,7 +219,9 @@ impl Shared {
             let done = carry_out(reply, &mut writer, &mut reader);
             exchange.answered_ns = if done.is_ok() { now_ns() } else { 0 };
             match (kept, &self.observer) {
-                (Some(kept), _) => lock(&self.inner).exchanges[kept].answered_ns = exchange.answered_ns,
+                (Some(kept), _) => {
+                    lock(&self.inner).exchanges[kept].answered_ns = exchange.answered_ns
+                }
                 (None, Some(observer)) => observer(&exchange),
                 (None, None) => {}
             }
@@ -232,7 +234,11 @@ impl Shared {
 }
 
 /// Answers whether the connection goes on.
-fn carry_out(reply: Reply, to: &mut TcpStream, from: &mut BufReader<TcpStream>) -> io::Result<bool> {
+fn carry_out(
+    reply: Reply,
+    to: &mut TcpStream,
+    from: &mut BufReader<TcpStream>,
+) -> io::Result<bool> {
     match reply {
         Reply::Answer { status, headers, body } => {
             let mut head = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n", body.len());

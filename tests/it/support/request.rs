@@ -27,7 +27,11 @@ pub(crate) struct Request {
 /// What becomes of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     /// The same, later.
     Later(Duration, Box<Reply>),
     /// Nothing, until the sender gives up.

@@ -6,8 +6,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Long enough for a loaded machine; a condition that holds costs nothing of it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for a loaded machine, and for what happens once a minute; a condition that holds
+/// costs nothing of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Nanoseconds of the monotonic clock.
 pub(crate) fn now_ns() -> u64 {

@@ -77,7 +77,8 @@ pub(super) fn decide(
 ) -> Decision {
     let mut decision = Decision::default();
     let first_active_ms = landing.past.first_active_ms.unwrap_or(now.active_ms);
-    let attempt = Attempt { past: &landing.past, at: landing.at, first_active_ms };
+    let attempt =
+        Attempt { past: &landing.past, at: landing.at, ended_at: now.wall, first_active_ms };
     let facts = facts(landing, first_active_ms, settings, now);
     let dead_full = OnceCell::new();
     let mut pieces = vec![Piece::default()];
@@ -95,18 +96,22 @@ pub(super) fn decide(
                 progress.delivered += u64::from(!duplicate);
                 progress.duplicate += u64::from(duplicate);
             }
-            Verdict::Retry { wait } => wait_for(waits(member, wait, landing.past.tries, settings, now)),
+            Verdict::Retry { wait } => {
+                wait_for(Wait::new(member, landing, duration(wait, landing, settings, now), now));
+            }
+            // Tried again when something else has changed.
             Verdict::Dead(reason) if now.parked && reason != DeadReason::InDoubt => {
-                wait_for(at_most(member, settings, now));
+                wait_for(Wait::new(member, landing, settings.retry.max, now));
             }
             Verdict::Dead(_) if *dead_full.get_or_init(now.dead_full) => {
                 decision.dead_waits = true;
-                wait_for(at_most(member, settings, now));
+                wait_for(Wait::new(member, landing, settings.retry.max, now));
             }
             Verdict::Dead(reason) => {
                 progress.failed += 1;
                 decision.died.push(reason);
-                if failure_of(outcome).is_some_and(|failure| failure.reason.dead_reason().is_some()) {
+                if failure_of(outcome).is_some_and(|failure| failure.reason.dead_reason().is_some())
+                {
                     decision.refused.push((event.seq, event.facets().rule_id.clone()));
                 }
                 pieces.push(Piece::dead(event.seq, attempt.dead_letter(member, reason)));
@@ -135,30 +140,17 @@ fn facts(landing: &Landing, first_active_ms: u64, settings: &LaneSettings, now: 
     }
 }
 
-fn waits(member: &Ended, wait: RetryWait, tries: u32, settings: &LaneSettings, now: &Now<'_>) -> Wait {
-    let retry = &settings.retry;
-    let wait = match wait {
-        RetryWait::Schedule => backoff::wait(retry.initial, retry.max, tries + 1, now.dice),
+fn duration(
+    wait: RetryWait,
+    landing: &Landing,
+    settings: &LaneSettings,
+    now: &Now<'_>,
+) -> Duration {
+    let (retry, tries) = (&settings.retry, landing.past.tries + 1);
+    match wait {
+        RetryWait::Schedule => backoff::wait(retry.initial, retry.max, tries, now.dice),
         RetryWait::Server(wait) => wait.max(backoff::WAIT_MIN),
         RetryWait::Lane => Duration::ZERO,
-    };
-    wait_of(member, wait, now)
-}
-
-/// The event is tried again when something else has changed.
-fn at_most(member: &Ended, settings: &LaneSettings, now: &Now<'_>) -> Wait {
-    wait_of(member, settings.retry.max, now)
-}
-
-fn wait_of(member: &Ended, wait: Duration, now: &Now<'_>) -> Wait {
-    let (event, outcome) = member;
-    let failure = failure_of(outcome);
-    let forbidden = failure.is_some_and(|failure| failure.reason == Reason::Forbidden);
-    Wait {
-        due: now.wall.saturating_add(wait),
-        tried: !matches!(outcome, Outcome::Unsent),
-        cause: failure.map(|failure| (failure.reason.as_str(), failure.status)),
-        alone: forbidden.then_some(event.seq),
     }
 }
 
@@ -189,7 +181,8 @@ fn settlements(
     let mut settled = Vec::with_capacity(pieces.len());
     let count = pieces.len();
     for (n, mut piece) in pieces.into_iter().enumerate() {
-        let mut settle = Settle { delivered: piece.delivered, dead: piece.dead, ..Settle::default() };
+        let mut settle =
+            Settle { delivered: piece.delivered, dead: piece.dead, ..Settle::default() };
         settle.retry = piece.retry;
         piece.seqs.sort_unstable();
         if stored.is_empty() {
@@ -220,6 +213,23 @@ impl Decision {
             Reason::Forbidden | Reason::Dns | Reason::Connect | Reason::Tls | Reason::InDoubt => {}
             Reason::ServerFault | Reason::Unauthorized | Reason::Misconfigured => {}
             Reason::Refused | Reason::TooLarge | Reason::BadAnswer | Reason::Render => {}
+        }
+    }
+}
+
+// === impl Wait ===
+
+impl Wait {
+    fn new(member: &Ended, landing: &Landing, wait: Duration, now: &Now<'_>) -> Self {
+        let (event, outcome) = member;
+        let failure = failure_of(outcome);
+        let suspect = failure.is_some_and(|failure| failure.reason == Reason::Forbidden)
+            && !landing.forbidden_twice;
+        Self {
+            due: now.wall.saturating_add(wait),
+            tried: !matches!(outcome, Outcome::Unsent),
+            cause: failure.map(|failure| (failure.reason.as_str(), failure.status)),
+            alone: suspect.then_some(event.seq),
         }
     }
 }

@@ -15,7 +15,11 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    pub(super) fn new(retries: &Retries, now: holdfast_model::Timestamp, in_flight_max: usize) -> Self {
+    pub(super) fn new(
+        retries: &Retries,
+        now: holdfast_model::Timestamp,
+        in_flight_max: usize,
+    ) -> Self {
         Self { events: in_flight_max, records: retries.first_due(now, in_flight_max) }
     }
 

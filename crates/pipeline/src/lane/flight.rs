@@ -7,8 +7,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use holdfast_model::{
-    Delivered, DeliveryError, Destination, Event, LogId, Member, Name, Reason, Seq,
-    Shipment, Timestamp, delivery_key,
+    Delivered, DeliveryError, Destination, Event, LogId, Member, Name, Reason, Seq, Shipment,
+    Timestamp, delivery_key,
 };
 use holdfast_queue::{AttemptNote, QueueEngine, QueueError, RetryHead};
 use tokio::time::{Instant, timeout};
@@ -85,7 +85,7 @@ pub(super) struct Landing {
     pub(super) members: Vec<Ended>,
     /// The failure of a whole request, for the lane's state.
     pub(super) failure: Option<Failure>,
-    /// Two different events were forbidden, one after the other.
+    /// Two different events were forbidden, and none was taken.
     pub(super) forbidden_twice: bool,
     /// How many requests it took.
     pub(super) requests: u32,

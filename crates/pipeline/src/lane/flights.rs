@@ -89,9 +89,10 @@ impl Flights {
         if self.log_floor >= floor {
             return None;
         }
-        let of_log = self.by_number.iter().filter(|(_, flight)| {
-            flight.origin == Origin::Log && !flight.landed
-        });
+        let of_log = self
+            .by_number
+            .iter()
+            .filter(|(_, flight)| flight.origin == Origin::Log && !flight.landed);
         let oldest = of_log
             .filter_map(|(number, flight)| flight.events.first().map(|event| (event.seq, *number)))
             .min();

@@ -3,6 +3,8 @@
 //! A pause by a person outlasts everything else. A parked lane (`auth_failed`, `config_failed`)
 //! and an open breaker send one event at a time, by the schedule, until one of them succeeds.
 
+mod blame;
+
 use std::time::Duration;
 
 use holdfast_model::{LaneState, Seq, Timestamp};
@@ -187,7 +189,14 @@ impl Health {
     }
 
     /// A request failed for a cause that is not one event's. `tried` names what it carried.
-    pub(super) fn failed(&mut self, signal: Signal, reason: &str, tried: Option<Seq>, dice: f64, at: Moment) {
+    pub(super) fn failed(
+        &mut self,
+        signal: Signal,
+        reason: &str,
+        tried: Option<Seq>,
+        dice: f64,
+        at: Moment,
+    ) {
         match signal {
             Signal::Healthy | Signal::Poison | Signal::Forbidden => {}
             Signal::SlowDown => self.pace.halve(at.now),
@@ -208,7 +217,10 @@ impl Health {
         // Answers to concurrent requests: the longest wait is the one to keep.
         self.quiet_until = self.quiet_until.max(at.wall.saturating_add(wait));
         match self.state() {
-            LaneState::Active | LaneState::BackedUp | LaneState::Open | LaneState::Throttled { .. } => {
+            LaneState::Active
+            | LaneState::BackedUp
+            | LaneState::Open
+            | LaneState::Throttled { .. } => {
                 self.set(LaneState::Throttled { until: self.quiet_until }, reason, at.wall);
             }
             LaneState::AuthFailed | LaneState::ConfigFailed => {
@@ -227,38 +239,6 @@ impl Health {
             self.secrets_at = at.now;
         }
         self.suspects.clear();
-    }
-
-    /// An event got a 403 and nothing with it was taken. Two different ones in a row are about the
-    /// credentials; `twice`: the same flight has seen another one.
-    pub(super) fn forbidden(&mut self, seq: Seq, flight: u64, latest: u64, twice: bool, at: Moment) {
-        if self.state() == LaneState::AuthFailed {
-            return;
-        }
-        if self.suspects.accuse(seq, flight, latest) || twice {
-            self.park(LaneState::AuthFailed, "two different events were forbidden (403)", at);
-        }
-    }
-
-    /// The check call decided instead of a second event. Answers the suspects that are dead.
-    pub(super) fn checked(&mut self, passed: bool, at: Moment) -> Vec<Seq> {
-        if passed {
-            return self.suspects.take_all();
-        }
-        self.park(LaneState::AuthFailed, "the check call was refused", at);
-        Vec::new()
-    }
-
-    /// An event was refused for good, and nothing with it was taken. Answers those events that go
-    /// back to pending, because the setting is wrong and not they.
-    pub(super) fn poisoned(&mut self, seq: Seq, rule: Option<Box<str>>, at: Moment) -> Vec<Seq> {
-        if self.state() == LaneState::ConfigFailed {
-            return vec![seq];
-        }
-        let Some(back) = self.poisons.add(seq, rule) else { return Vec::new() };
-        let reason = format!("{} events in a row were refused; a setting is wrong", back.len());
-        self.park(LaneState::ConfigFailed, &reason, at);
-        back
     }
 
     /// There is no room for more that waits.

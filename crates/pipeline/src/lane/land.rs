@@ -58,7 +58,6 @@ impl Lane {
         let decision = decide::decide(&landing, &origin, &self.config.settings, &present);
         if decision.dead_waits {
             self.room_at = Some(at.now);
-            self.health.backed_up("the dead letters are full", at.wall);
         }
         self.learn(&landing, &decision, dice, at);
         self.count(&decision, at);

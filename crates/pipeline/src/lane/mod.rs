@@ -87,11 +87,21 @@ pub struct LaneHandle {
 }
 
 pub(crate) enum Command {
-    Pause { by: String, done: oneshot::Sender<()> },
-    Resume { done: oneshot::Sender<()> },
-    RetryNow { done: oneshot::Sender<()> },
+    Pause {
+        by: String,
+        done: oneshot::Sender<()>,
+    },
+    Resume {
+        done: oneshot::Sender<()>,
+    },
+    RetryNow {
+        done: oneshot::Sender<()>,
+    },
     /// Dead letters that are retry records now.
-    Revived { heads: Vec<RetryHead>, done: oneshot::Sender<()> },
+    Revived {
+        heads: Vec<RetryHead>,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The lane has stopped.

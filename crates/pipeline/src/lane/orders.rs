@@ -93,7 +93,10 @@ impl Lane {
             LaneState::AuthFailed | LaneState::ConfigFailed => {
                 tracing::error!(%lane, state = to, reason, "the lane is parked; a person must act");
             }
-            LaneState::Throttled { .. } | LaneState::Open | LaneState::BackedUp | LaneState::Paused => {
+            LaneState::Throttled { .. }
+            | LaneState::Open
+            | LaneState::BackedUp
+            | LaneState::Paused => {
                 tracing::warn!(%lane, state = to, reason, "the lane changed its state");
             }
         }

@@ -151,7 +151,12 @@ impl Reader {
 
     /// The next event or batch. `more_to_come`: the log has more that is not in the buffer yet, so
     /// a batch can still fill at once.
-    pub(super) fn next(&mut self, settings: &BatchSettings, more_to_come: bool, now: Instant) -> Next {
+    pub(super) fn next(
+        &mut self,
+        settings: &BatchSettings,
+        more_to_come: bool,
+        now: Instant,
+    ) -> Next {
         if settings.events_max == 1 {
             return self.pop().map_or(Next::Nothing, |event| Next::Batch(vec![event]));
         }

@@ -24,13 +24,20 @@ pub(super) type Ended = (Arc<Event>, Outcome);
 #[derive(Clone, Copy)]
 pub(super) struct Attempt<'a> {
     pub(super) past: &'a Past,
+    /// When it began, and when it ended.
     pub(super) at: Timestamp,
+    pub(super) ended_at: Timestamp,
     pub(super) first_active_ms: u64,
 }
 
 impl Attempt<'_> {
     /// The same batch again: its members stay together, so it keeps its idempotency key.
-    pub(super) fn retries(&self, members: &[&Ended], due: Timestamp, tried: bool) -> Vec<RetryRecord> {
+    pub(super) fn retries(
+        &self,
+        members: &[&Ended],
+        due: Timestamp,
+        tried: bool,
+    ) -> Vec<RetryRecord> {
         let mut attempts = self.past.attempts.clone();
         let failure = members.iter().find_map(|(_, outcome)| failure_of(outcome));
         if let Some(failure) = failure {
@@ -58,7 +65,7 @@ impl Attempt<'_> {
         DeadLetter {
             event: StoredEvent::of(event),
             reason,
-            died_at: self.at,
+            died_at: self.ended_at,
             tries: self.past.tries + 1,
             attempts,
             first_active_ms: self.first_active_ms,
@@ -115,7 +122,10 @@ pub(super) fn detached(events: &[Arc<Event>], due: Timestamp, active_ms: u64) ->
     cut(events.iter(), SURE_RECORD_BYTES_MAX).into_iter().map(record).collect()
 }
 
-fn cut<'a>(events: impl Iterator<Item = &'a Arc<Event>>, bytes_max: usize) -> Vec<Vec<StoredEvent>> {
+fn cut<'a>(
+    events: impl Iterator<Item = &'a Arc<Event>>,
+    bytes_max: usize,
+) -> Vec<Vec<StoredEvent>> {
     let mut pieces: Vec<Vec<StoredEvent>> = Vec::new();
     let mut bytes = bytes_max;
     for event in events {

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn records_come_by_due_time_and_a_probe_prefers_another() {
         let mut retries = Retries::default();
-        [head(1, 50), head(2, 30), head(3, 90)].map(|head| retries.add(head));
+        [head(1, 50), head(2, 30), head(3, 90)].into_iter().for_each(|head| retries.add(head));
         assert_eq!(retries.members(), 6);
         assert_eq!(retries.take_due(Timestamp(29)), None);
         assert_eq!(retries.take_due(Timestamp(30)).map(|head| head.id), Some(2));
@@ -127,7 +127,9 @@ mod tests {
     #[test]
     fn what_may_have_been_under_way_is_bounded_by_events() {
         let mut retries = Retries::default();
-        [head(1, 50), head(2, 30), head(3, 40), head(4, 99)].map(|head| retries.add(head));
+        [head(1, 50), head(2, 30), head(3, 40), head(4, 99)]
+            .into_iter()
+            .for_each(|head| retries.add(head));
         assert_eq!(retries.first_due(Timestamp(50), 3), HashSet::from([2, 3]));
         assert_eq!(retries.first_due(Timestamp(50), 100), HashSet::from([1, 2, 3]));
     }

@@ -129,7 +129,11 @@ impl Lane {
         }
     }
 
-    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Command>, stop: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) {
         match self.work(&mut orders, &stop).await {
             Ok(()) => tracing::debug!(lane = %self.config.name, "the lane has stopped"),
             // The queue says so itself; here it is only the end of the lane.

@@ -14,7 +14,7 @@ pub(super) struct Sent {
     pub(super) outcomes: Vec<Outcome>,
     /// The failure that says something about the lane.
     pub(super) failure: Option<Failure>,
-    /// Two different events were forbidden, one after the other.
+    /// Two different events were forbidden, and none was taken.
     pub(super) forbidden_twice: bool,
     pub(super) requests: u32,
     delivered: bool,
@@ -53,7 +53,9 @@ pub(super) async fn send(
         let answer = destination.attempt(&shipment).await;
         sent.take(range, answer, &mut ranges);
     }
-    sent.forbidden_twice = sent.forbidden >= 2 && !sent.delivered;
+    let is_forbidden = |outcome: &&Outcome| matches!(outcome, Outcome::Failed(failure) if failure.reason == Reason::Forbidden);
+    let forbidden = sent.outcomes.iter().filter(is_forbidden).count();
+    sent.forbidden_twice = forbidden >= 2 && !sent.delivered;
     sent.failure = sent.failure.take().or_else(|| of_all_items(&sent.outcomes));
     sent
 }
@@ -114,9 +116,8 @@ fn of_all_items(outcomes: &[Outcome]) -> Option<Failure> {
     let parks = |failure: &&&Failure| {
         matches!(failure.reason, Reason::Unauthorized | Reason::Misconfigured)
     };
-    let fails = |failure: &&&Failure| {
-        failure.reason.is_transient() && failure.reason != Reason::Throttled
-    };
+    let fails =
+        |failure: &&&Failure| failure.reason.is_transient() && failure.reason != Reason::Throttled;
     let failure = failures.iter().find(parks).or_else(|| failures.iter().find(fails))?;
     Some(Failure { retry_after: None, ..(**failure).clone() })
 }

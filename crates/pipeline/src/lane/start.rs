@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::lane::{
     flight::{Origin, Plan},
     flights::InFlight,
-    health::Mode,
+    health::{Mode, Moment},
     reader::Next,
     run::{Lane, soonest},
 };
@@ -42,7 +42,7 @@ impl Lane {
                 Mode::Probe => return self.start_probe(at.now),
                 Mode::Send => {}
             }
-            self.look_for_room(at.now);
+            self.look_for_room(at);
             self.judge_room(at.wall);
             if let Some(again) = self.room_at {
                 return soonest(wake, Some(again));
@@ -56,13 +56,21 @@ impl Lane {
             if let Err(wait) = self.health.pace.ready(at.now) {
                 return soonest(wake, Some(at.now + wait));
             }
-            let Some(work) = self.next_work(wake, at.wall, at.now) else { return };
+            let Some(work) = self.next_work(wake, at.wall, at.now) else {
+                // A batch that is filling has made room for another page.
+                return self.begin_reading(wake);
+            };
             self.start(work);
         }
     }
 
     /// Retries that are due and fresh events take turns.
-    fn next_work(&mut self, wake: &mut Option<Instant>, wall: Timestamp, now: Instant) -> Option<Work> {
+    fn next_work(
+        &mut self,
+        wake: &mut Option<Instant>,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<Work> {
         let fresh_allowed = self.health.is_active();
         // A suspect is best decided by another event.
         let retry_first = self.retry_turn && self.health.suspects.is_empty();
@@ -103,9 +111,12 @@ impl Lane {
     }
 
     /// While the dead letters are full, the lane looks for room now and then.
-    fn look_for_room(&mut self, now: Instant) {
-        if self.room_at.is_some_and(|at| now >= at) {
-            self.room_at = self.dead_full().then(|| now + ROOM_EVERY);
+    fn look_for_room(&mut self, at: Moment) {
+        if self.room_at.is_some_and(|room_at| at.now >= room_at) {
+            self.room_at = self.dead_full().then(|| at.now + ROOM_EVERY);
+        }
+        if self.room_at.is_some() {
+            self.health.backed_up("the dead letters are full", at.wall);
         }
     }
 
@@ -153,7 +164,8 @@ impl Lane {
         };
         let in_doubt = self.doubts.take(&origin, count);
         let active_ms = self.active_now();
-        let plan = Plan { number, origin: origin.clone(), events: events.clone(), in_doubt, active_ms };
+        let plan =
+            Plan { number, origin: origin.clone(), events: events.clone(), in_doubt, active_ms };
         self.flights.insert(number, InFlight { origin, events, count, landed: false });
         let task = self.tasks.spawn(Arc::clone(&self.craft).fly(plan));
         self.flight_of_task.insert(task.id(), number);

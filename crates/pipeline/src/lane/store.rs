@@ -40,12 +40,6 @@ impl Settling {
     pub(super) fn is_idle(&self) -> bool {
         self.call.is_none() && self.waiting.is_empty()
     }
-
-    /// Whether the record is stored only with the next call.
-    pub(super) fn will_store(&self, id: Seq) -> bool {
-        let mut records = self.waiting.iter().flat_map(|settle| &settle.retry);
-        records.any(|record| record.id() == id)
-    }
 }
 
 impl Lane {

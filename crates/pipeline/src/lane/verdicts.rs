@@ -41,7 +41,11 @@ impl Lane {
         let passed = match answer {
             None => return,
             Some(Ok(())) => true,
-            Some(Err(error)) if matches!(error.reason, Reason::Unauthorized | Reason::Forbidden) => false,
+            Some(Err(error))
+                if matches!(error.reason, Reason::Unauthorized | Reason::Forbidden) =>
+            {
+                false
+            }
             Some(Err(_)) => return,
         };
         let at = self.moment();
@@ -70,12 +74,11 @@ impl Lane {
     /// A 403 that a later success decided was about the event.
     pub(super) async fn bury_condemned(&mut self) -> Result<(), QueueError> {
         for seq in std::mem::take(&mut self.condemned) {
-            if self.settling.will_store(seq) {
-                self.condemned.push(seq);
-            } else if self.retries.contains(seq) && !self.dead_full() {
+            // Its record is stored by now: it held the only slot until then. If it is being tried
+            // again just now, or waits for room, its next answer decides.
+            if self.retries.contains(seq) && !self.dead_full() {
                 self.bury(seq).await?;
             }
-            // Else it is being tried again just now, or waits for room: its next answer decides.
         }
         Ok(())
     }

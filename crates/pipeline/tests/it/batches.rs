@@ -19,7 +19,11 @@ async fn a_batch_goes_when_it_is_full_and_the_rest_when_it_has_waited() {
     assert!(far.now() < secs(1));
     rig.drained("a").await;
     assert_eq!(sizes(&far), [100, 100, 50]);
-    assert!((secs(2)..secs(2) + ms(200)).contains(&far.requests()[2].at), "{:?}", far.requests()[2].at);
+    assert!(
+        (secs(2)..secs(2) + ms(200)).contains(&far.requests()[2].at),
+        "{:?}",
+        far.requests()[2].at
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,10 +56,11 @@ async fn a_slow_rate_makes_full_batches() {
 #[tokio::test(start_paused = true)]
 async fn the_one_poison_of_a_batch_is_found_by_halving_and_the_healthy_arrive_once() {
     for poison in [0, 5, 15] {
-        let far = FarEnd::answering(|request| match request.rules.iter().any(|rule| rule == "666") {
-            true => Answer::Fail(Reason::Refused),
-            false => Answer::Take,
-        });
+        let far =
+            FarEnd::answering(|request| match request.rules.iter().any(|rule| rule == "666") {
+                true => Answer::Fail(Reason::Refused),
+                false => Answer::Take,
+            });
         let mut rig = Rig::new();
         rig.lane("a", settings(|s| s.batch.events_max = 16), &far).await;
         let seqs = rig.append((0..16).map(|n| if n == poison { 666 } else { n })).await;
@@ -137,7 +142,8 @@ async fn a_batch_keeps_its_members_and_its_key_until_it_is_settled_across_restar
     rig.lane("a", batches(), &far).await;
     assert_eq!(rig.drained("a").await.delivered, 130);
     let old = far.requests().into_iter().filter(|request| request.seqs[0] <= 100);
-    let batches: BTreeSet<(String, Vec<Seq>)> = old.map(|request| (request.key, request.seqs)).collect();
+    let batches: BTreeSet<(String, Vec<Seq>)> =
+        old.map(|request| (request.key, request.seqs)).collect();
     assert_eq!(batches.len(), 2, "{batches:?}");
     assert!(batches.iter().all(|(key, seqs)| key.starts_with("b-") && seqs.len() == 50));
 }

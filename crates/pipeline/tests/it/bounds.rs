@@ -16,6 +16,49 @@ async fn never_more_than_the_window_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slot_is_free_only_when_its_settlement_is_on_stable_storage() {
+    let (mut rig, far) = (Rig::new(), FarEnd::new());
+    let window = || settings(|s| (s.concurrency, s.batch.events_max) = (4, 5));
+    rig.lane("a", window(), &far).await;
+    rig.queue.gate.send_replace(false);
+    rig.append(0..100).await;
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!((far.taken().len(), rig.view("a").in_flight), (20, 20));
+    let mut rig = rig.crash(0).await;
+    rig.lane("a", window(), &far).await;
+    assert_eq!(rig.drained("a").await.delivered, 100);
+    assert_eq!((far.taken().len(), far.distinct_taken()), (120, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_while_a_settlement_is_under_way_is_not_lost() {
+    let mut seen = 0;
+    let far = FarEnd::answering(move |_| {
+        seen += 1;
+        if seen % 3 == 0 { Answer::Fail(Reason::ServerFault) } else { Answer::Take }
+    });
+    let mut rig = Rig::new();
+    rig.lane("a", settings(|s| s.breaker.failures = 1_000), &far).await;
+    let gate = rig.queue.gate.clone();
+    tokio::spawn(async move {
+        for n in 0.. {
+            gate.send_replace(n % 2 == 1);
+            tokio::time::sleep(ms(37)).await;
+        }
+    });
+    for n in 0..200 {
+        rig.append([n]).await;
+        tokio::time::sleep(ms(n % 50)).await;
+        if n % 40 == 13 {
+            rig.handle("a").pause("a test").await.unwrap();
+            rig.handle("a").retry_now().await.unwrap();
+            rig.handle("a").resume().await.unwrap();
+        }
+    }
+    assert_eq!(rig.drained("a").await.delivered, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_attempt_does_not_hold_the_log_back() {
     let far = FarEnd::answering(|request| match request.seqs[0] {
         1 => Answer::After(secs(60), Box::new(Answer::Take)),
@@ -39,8 +82,10 @@ async fn a_slow_attempt_does_not_hold_the_log_back() {
     assert!(record.in_doubt);
     let ledger = rig.ledger("a").await;
     assert_eq!((ledger.filtered, ledger.retrying, rig.view("a").in_flight), (70_000, 1, 1));
+    assert_eq!(rig.view("a").retrying, 0, "it is not due beside the attempt that goes on");
     let ledger = rig.drained("a").await;
     assert_eq!((ledger.delivered, far.count()), (1, 1), "the attempt itself went on");
+    assert_eq!(rig.view("a").retrying, 0);
     assert_eq!(rig.record("a", slow).await, None);
 }
 
@@ -48,10 +93,12 @@ async fn a_slow_attempt_does_not_hold_the_log_back() {
 async fn a_crash_while_a_slow_attempt_is_detached_sends_it_again() {
     let far = FarEnd::answering(|_| Answer::Hang);
     let mut rig = Rig::new();
-    let batches = || settings(|s| {
-        (s.timeout, s.filter) = (secs(600), only_rule(1));
-        s.batch.events_max = 3;
-    });
+    let batches = || {
+        settings(|s| {
+            (s.timeout, s.filter) = (secs(600), only_rule(1));
+            s.batch.events_max = 3;
+        })
+    };
     rig.lane("a", batches(), &far).await;
     let slow = rig.append([1, 1, 1]).await[0];
     for _ in 0..14 {

@@ -15,7 +15,8 @@ async fn an_outage_costs_attempts_and_not_the_backlog() {
     // Five failures open it, while up to three more are under way.
     assert!(ledger.retrying <= 8 * 10, "{ledger:?}");
     assert_eq!(ledger.unsettled + ledger.retrying, 5_000);
-    assert!((100..200).contains(&far.count()), "one every five minutes at most: {}", far.count());
+    // The dice spread them evenly up to five minutes.
+    assert!((100..400).contains(&far.count()), "{}", far.count());
     rig.append(0..100).await;
     far.answers(|_| Answer::Take);
     assert_eq!(rig.drained("a").await.delivered, 5_100);
@@ -24,7 +25,8 @@ async fn an_outage_costs_attempts_and_not_the_backlog() {
 
 #[tokio::test(start_paused = true)]
 async fn probes_follow_the_schedule_and_never_repeat_an_event_while_there_is_another() {
-    let far = FarEnd::answering(|_| Answer::After(ms(200), Box::new(Answer::Fail(Reason::ServerFault))));
+    let far =
+        FarEnd::answering(|_| Answer::After(ms(200), Box::new(Answer::Fail(Reason::ServerFault))));
     let mut rig = Rig::new();
     rig.lane("a", settings(|s| (s.breaker.failures, s.concurrency) = (1, 1)), &far).await;
     rig.append([1, 2]).await;
@@ -50,7 +52,11 @@ async fn the_log_is_asked_for_another_event_before_a_probe_repeats_one() {
     rig.until("a few probes with the only event", || far.count() >= 4).await;
     let (second, before) = (rig.append([2]).await[0], far.count());
     rig.until("more probes", || far.count() >= before + 4).await;
-    assert_eq!(far.requests()[before].seq(), second);
+    // One may have been on its way when the event came.
+    let seqs: Vec<_> = far.requests()[before..].iter().map(Request::seq).collect();
+    let first = seqs.iter().position(|seq| *seq == second);
+    assert!(first.is_some_and(|first| first <= 1), "{seqs:?}");
+    assert!(seqs[1..].windows(2).all(|pair| pair[0] != pair[1]), "{seqs:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 use crate::rig::*;
 
-fn spoil(value: &mut Vec<u8>) {
+fn spoil(value: &mut [u8]) {
     if let Some(last) = value.last_mut() {
         *last ^= 0xff;
     }
@@ -15,7 +15,7 @@ async fn a_damaged_stretch_of_the_log_is_purged_and_counted_and_the_rest_arrives
     let far = FarEnd::new();
     let mut chunk = b"c".to_vec();
     chunk.extend(21_u64.to_be_bytes());
-    assert_eq!(rig.store.damage(&chunk, spoil), 1);
+    assert_eq!(rig.store.damage(&chunk, |value| spoil(value)), 1);
     // Only then does the log come from the store.
     rig = rig.restart().await;
     rig.lane("a", settings(|_| {}), &far).await;
@@ -41,7 +41,7 @@ async fn what_was_delivered_before_its_chunk_was_damaged_is_not_counted_twice() 
     rig.append(0..10).await;
     rig.until("the others", || far.taken().len() == 18).await;
     rig.until("their settlement", || rig.view("a").in_flight == 2).await;
-    rig.store.damage(b"c", spoil);
+    rig.store.damage(b"c", |value| spoil(value));
     let mut rig = rig.crash(usize::MAX).await;
     rig.lane("a", settings(|_| {}), &far).await;
     let ledger = rig.drained("a").await;

@@ -6,7 +6,7 @@ use holdfast_queue::Start;
 
 use crate::rig::*;
 
-pub fn only_rule(id: u64) -> Filter {
+pub(crate) fn only_rule(id: u64) -> Filter {
     let id = Node { line: 1, value: Value::Text(id.to_string()) };
     let entries = [("rule_ids".to_owned(), Node { line: 1, value: Value::List(vec![id]) })];
     let faults = RefCell::default();
@@ -64,7 +64,11 @@ async fn a_lane_goes_on_where_it_stood_after_a_restart() {
     rig.lane("a", settings(|_| {}), &far).await;
     let ledger = rig.drained("a").await;
     assert_eq!((ledger.seen, ledger.delivered), (1_000, 1_000));
-    assert_eq!((far.taken().len(), far.distinct_taken()), (1_000, 1_000), "a clean stop repeats nothing");
+    assert_eq!(
+        (far.taken().len(), far.distinct_taken()),
+        (1_000, 1_000),
+        "a clean stop repeats nothing"
+    );
 }
 
 #[tokio::test(start_paused = true)]

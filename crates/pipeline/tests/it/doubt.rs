@@ -20,6 +20,22 @@ async fn after_an_unclean_stop_what_was_under_way_is_in_doubt_and_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_than_the_window_is_in_doubt() {
+    let far = FarEnd::answering(|_| Answer::Hang);
+    let mut rig = Rig::new();
+    let window = || settings(|s| (s.concurrency, s.batch.events_max) = (2, 5));
+    rig.lane("a", window(), &far).await;
+    let seqs = rig.append(0..40).await;
+    rig.until("two under way", || far.count() == 2).await;
+    let mut rig = rig.crash(usize::MAX).await;
+    far.answers(|_| Answer::Take);
+    rig.lane("a", window(), &far).await;
+    rig.drained("a").await;
+    let again = far.requests().split_off(2).into_iter().filter(|request| request.in_doubt);
+    assert_eq!(again.flat_map(|request| request.seqs).collect::<Vec<_>>(), seqs[..10]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_an_unclean_stop_the_operator_may_keep_what_is_in_doubt_instead() {
     let far = FarEnd::answering(|request| match request.seqs[0] {
         1 => Answer::Fail(Reason::ServerFault),
@@ -42,7 +58,11 @@ async fn after_an_unclean_stop_the_operator_may_keep_what_is_in_doubt_instead() 
     let ledger = rig.drained("a").await;
     assert_eq!((ledger.delivered, ledger.dead), (8, 2));
     let reason = DeadReason::InDoubt;
-    assert_eq!(rig.dead("a").await, [(seqs[1], reason), (seqs[2], reason)], "not the one that waited");
+    assert_eq!(
+        rig.dead("a").await,
+        [(seqs[1], reason), (seqs[2], reason)],
+        "not the one that waited"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use holdfast_model::{DeadReason, Intake, IntakeBatch, IntakeError, NewEvent, Reject, RejectReason};
+use holdfast_model::{
+    DeadReason, Intake, IntakeBatch, IntakeError, NewEvent, Reject, RejectReason,
+};
 use holdfast_pipeline::QueueIntake;
 use holdfast_queue::QueueEngine;
 
@@ -11,7 +13,13 @@ const BYTES_MAX: u64 = 1_000;
 
 fn intake(rig: &Rig, position_key: &str) -> QueueIntake {
     let engine = Arc::clone(&rig.queue) as Arc<dyn QueueEngine>;
-    QueueIntake::new(engine, rig.clock.clone(), rig.metrics.clone(), BYTES_MAX, position_key.to_owned())
+    QueueIntake::new(
+        engine,
+        rig.clock.clone(),
+        rig.metrics.clone(),
+        BYTES_MAX,
+        position_key.to_owned(),
+    )
 }
 
 fn batch(bodies: &[&str]) -> IntakeBatch {
@@ -56,14 +64,18 @@ async fn a_position_belongs_to_what_is_read_and_not_to_the_sources_name() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_no_alert_is_kept_as_a_dead_letter_of_its_source() {
     let rig = Rig::new();
-    let reject = |reason| Reject { reason, message: "line 7".into(), raw: Bytes::from_static(b"x") };
+    let reject =
+        |reason| Reject { reason, message: "line 7".into(), raw: Bytes::from_static(b"x") };
     let rejects = vec![reject(RejectReason::Invalid), reject(RejectReason::TooLong)];
     let source: Arc<str> = "wazuh".into();
     let mixed = IntakeBatch { rejects, ..batch(&["{}"]) };
     let accepted = intake(&rig, "k").append(&source, mixed).await.unwrap();
     assert_eq!((accepted.accepted, accepted.rejected), (1, 2));
     let dead = rig.dead("source.wazuh").await;
-    assert_eq!(dead.iter().map(|(_, reason)| *reason).collect::<Vec<_>>(), [DeadReason::Invalid, DeadReason::TooLong]);
+    assert_eq!(
+        dead.iter().map(|(_, reason)| *reason).collect::<Vec<_>>(),
+        [DeadReason::Invalid, DeadReason::TooLong]
+    );
     assert_eq!((refused(&rig, "wazuh", "invalid"), refused(&rig, "wazuh", "too_large")), (1, 1));
     assert_eq!(counted(&rig, "wazuh", "rejected"), 2);
 }

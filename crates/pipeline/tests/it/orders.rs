@@ -13,7 +13,10 @@ async fn a_pause_lets_what_is_under_way_end_and_persists_over_restarts() {
     tokio::time::sleep(secs(60)).await;
     assert_eq!((far.count(), rig.ledger("a").await.delivered), (8, 8));
     let view = rig.view("a");
-    assert_eq!((view.state.state, view.state.reason.as_str()), (LaneState::Paused, "paused by soc"));
+    assert_eq!(
+        (view.state.state, view.state.reason.as_str()),
+        (LaneState::Paused, "paused by soc")
+    );
 
     let mut rig = rig.crash(0).await;
     rig.lane("a", settings(|_| {}), &far).await;
@@ -21,6 +24,16 @@ async fn a_pause_lets_what_is_under_way_end_and_persists_over_restarts() {
     assert_eq!((rig.state("a"), far.count()), (LaneState::Paused, 8));
     rig.handle("a").resume().await.unwrap();
     assert_eq!(rig.drained("a").await.delivered, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_on_stable_storage_when_it_is_answered() {
+    let (mut rig, far) = (Rig::new(), FarEnd::new());
+    rig.lane("a", settings(|_| {}), &far).await;
+    rig.handle("a").pause("soc").await.unwrap();
+    let mut rig = rig.crash(0).await;
+    rig.lane("a", settings(|_| {}), &far).await;
+    assert_eq!(rig.state("a"), LaneState::Paused);
 }
 
 #[tokio::test(start_paused = true)]
@@ -43,7 +56,8 @@ async fn a_paused_lane_settles_late_answers_and_stays_paused() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_what_is_under_way_and_starts_nothing_new() {
     let far = FarEnd::answering(|request| {
-        let answer = if request.seqs[0] % 2 == 0 { Answer::Take } else { Answer::Fail(Reason::Connect) };
+        let answer =
+            if request.seqs[0] % 2 == 0 { Answer::Take } else { Answer::Fail(Reason::Connect) };
         Answer::After(secs(3), Box::new(answer))
     });
     let mut rig = Rig::new();

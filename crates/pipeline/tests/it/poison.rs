@@ -47,11 +47,33 @@ async fn refusals_over_three_rules_park_the_lane_and_those_events_go_back_to_pen
     assert!(far.count() <= 10 + 8, "{}", far.count());
     tokio::time::sleep(secs(86_400)).await;
     let ledger = rig.ledger("a").await;
-    assert_eq!((ledger.pending(), ledger.dead), (100, 0), "not even its probes become dead letters");
+    assert_eq!(
+        (ledger.pending(), ledger.dead),
+        (100, 0),
+        "not even its probes become dead letters"
+    );
     assert!(far.count() > 280);
     far.answers(|_| Answer::Take);
     rig.handle("a").resume().await.unwrap();
     assert_eq!(rig.drained("a").await.delivered, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_go_back_to_pending_also_when_the_queue_is_slow_to_store_them() {
+    let far = FarEnd::answering(|request| {
+        Answer::After(ms(request.seqs[0] * 10), Box::new(Answer::Fail(Reason::Refused)))
+    });
+    let mut rig = Rig::new();
+    rig.lane("a", settings(|s| s.concurrency = 16), &far).await;
+    rig.queue.gate.send_replace(false);
+    rig.append((0..16).map(|n| n % 3)).await;
+    rig.until_state("a", LaneState::ConfigFailed).await;
+    rig.queue.gate.send_replace(true);
+    rig.until("all settled", || rig.view("a").in_flight == 0).await;
+    tokio::time::sleep(secs(1)).await;
+    let ledger = rig.ledger("a").await;
+    assert_eq!((ledger.retrying, ledger.dead), (16, 0));
+    assert_eq!(rig.view("a").retrying, 16);
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,4 +135,6 @@ async fn full_dead_letters_do_not_end_a_pause() {
     rig.until("the second", || rig.view("a").in_flight == 0).await;
     assert_eq!(rig.state("a"), LaneState::Paused);
     assert_eq!(rig.ledger("a").await.retrying, 1);
+    rig.handle("a").resume().await.unwrap();
+    assert_eq!(rig.state("a"), LaneState::BackedUp);
 }

@@ -33,7 +33,13 @@ fn job(rig: &Rig) -> JobRecord {
 fn run_jobs(rig: &Rig) {
     let engine = Arc::clone(&rig.queue) as Arc<dyn QueueEngine>;
     let lanes = BTreeMap::from([(Name::new("a").unwrap(), rig.handle("a"))]);
-    let jobs = Jobs::new(engine, rig.clock.clone(), lanes, Arc::new(Notify::new()), Arc::new(Mutex::new(())));
+    let jobs = Jobs::new(
+        engine,
+        rig.clock.clone(),
+        lanes,
+        Arc::new(Notify::new()),
+        Arc::new(Mutex::new(())),
+    );
     tokio::spawn(jobs.run(rig.stop.clone()));
 }
 
@@ -70,7 +76,8 @@ async fn a_replay_brings_the_selected_dead_letters_back_under_the_same_key() {
     let (rig, seqs) = with_dead(90, &far).await;
     far.answers(|request| if request.seqs[0] % 2 == 0 { Answer::Take } else { Answer::Duplicate });
     run_jobs(&rig);
-    let job = rig.queue.put_job(JobRecord { rule_id: Some("1".into()), ..job(&rig) }).await.unwrap();
+    let job =
+        rig.queue.put_job(JobRecord { rule_id: Some("1".into()), ..job(&rig) }).await.unwrap();
     let job = ended(&rig, job.id).await;
     assert_eq!(job.progress, JobProgress { delivered: 15, duplicate: 15, failed: 0 });
     assert_eq!(job.moved, 30);
@@ -183,6 +190,18 @@ async fn a_large_replay_leaves_room_for_live_events_and_does_not_dawdle() {
     ended(&rig, job.id).await;
     assert_eq!(rig.drained("a").await.delivered, 5_500);
     assert!(far.now() - before < secs(120), "{:?}", far.now() - before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_without_a_rate_is_as_fast_as_its_lane() {
+    let far = FarEnd::new();
+    let (rig, _) = with_dead(4_000, &far).await;
+    far.answers(|_| Answer::After(ms(10), Box::new(Answer::Take)));
+    run_jobs(&rig);
+    let before = far.now();
+    let job = rig.queue.put_job(job(&rig)).await.unwrap();
+    ended(&rig, job.id).await;
+    assert!(far.now() - before < secs(8), "eight in ten milliseconds: {:?}", far.now() - before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ pub(super) struct Prepared {
     entries: Vec<Entry>,
     /// The same as chunks, when there are too many to share one.
     packed: Vec<Packed>,
-    rejects: Vec<DeadLetter>,
+    rejects: Vec<Sealed>,
     position: Option<(String, Bytes)>,
     idempotency: Option<Idempotency>,
     from_source: bool,
@@ -55,7 +55,8 @@ pub(super) fn prepare(append: Append) -> Result<Prepared, QueueError> {
     } else {
         chunk::cut(&entries).map(Packed::new).collect::<Result<_, _>>()?
     };
-    let rejects = rejects.into_iter().map(|reject| dead(reject, &source, received_at)).collect();
+    let seal = |reject| Sealed::new(&dead(reject, &source, received_at));
+    let rejects = rejects.into_iter().map(seal).collect::<Result<_, _>>()?;
     Ok(Prepared {
         source,
         received_at,
@@ -68,7 +69,8 @@ pub(super) fn prepare(append: Append) -> Result<Prepared, QueueError> {
     })
 }
 
-/// A reject as its source's dead letter. Its number comes with its place.
+/// A reject as its source's dead letter. Its number comes with its place: whoever reads it takes it
+/// from the key.
 fn dead(reject: Reject, source: &Arc<str>, received_at: Timestamp) -> DeadLetter {
     DeadLetter {
         event: StoredEvent {
@@ -106,7 +108,12 @@ pub(super) fn run(
     // A reject takes a number like an event, so that its dead letter has a name.
     let head = first + count + appended.rejected;
     let owner = DeadId::source_owner(&batch.source);
-    let (mut puts, reject_bytes) = seal_rejects(batch.rejects, &owner, first + count)?;
+    let (mut puts, mut reject_bytes) = (Vec::new(), 0);
+    for (sealed, seq) in batch.rejects.iter().zip(first + count..) {
+        let key = keys::dead(&owner, seq);
+        reject_bytes += sealed.size(&key);
+        puts.extend(sealed.writes(&key));
+    }
     puts.extend(chunk_puts(state, &batch.packed));
     let mut beside = Vec::new();
     if let Some((source, position)) = &batch.position {
@@ -125,7 +132,10 @@ pub(super) fn run(
     // Sharing seals a chunk at most once before the batch is closed, and that has its own room.
     let growth = if batch.packed.is_empty() { chunk::SEALED_PARTS_MAX } else { 0 };
     let rest = group.begin(state, Change { puts, removes: Vec::new(), beside }, growth)?;
-    state.meta.idempotency_keys += u64::from(new_key);
+    if let Some(idempotency) = &batch.idempotency {
+        state.meta.idempotency_keys += u64::from(new_key);
+        group.keys.insert(idempotency.key);
+    }
     take_places(state, group, &batch.entries, &batch.packed)?;
     if appended.rejected > 0 {
         state.meta.next_seq += appended.rejected;
@@ -144,6 +154,7 @@ fn take_places(
     entries: &[Entry],
     packed: &[Packed],
 ) -> Result<(), QueueError> {
+    let mut first = state.meta.next_seq;
     if packed.is_empty() {
         for entry in entries {
             group.share(state, entry.clone())?;
@@ -152,12 +163,12 @@ fn take_places(
     }
     // The chunk under way has lower numbers, and others must not come behind ours in it.
     group.seal(state)?;
+    for chunk in packed {
+        state.note_chunk(first, chunk);
+        first += Seq::from(chunk.count);
+    }
     for entry in entries {
         group.note_event(state, entry);
-    }
-    for chunk in packed {
-        state.meta.chunk_bytes += chunk.size();
-        state.rounds.small_chunks += usize::from(chunk.is_small());
     }
     Ok(())
 }
@@ -172,22 +183,6 @@ fn chunk_puts(state: &State, packed: &[Packed]) -> Vec<Write> {
         before += u64::from(chunk.count);
     }
     puts
-}
-
-fn seal_rejects(
-    rejects: Vec<DeadLetter>,
-    owner: &str,
-    first: Seq,
-) -> Result<(Vec<Write>, u64), QueueError> {
-    let (mut writes, mut bytes) = (Vec::new(), 0);
-    for (mut letter, seq) in rejects.into_iter().zip(first..) {
-        letter.event.seq = seq;
-        let key = keys::dead(owner, seq);
-        let sealed = Sealed::new(&letter)?;
-        bytes += sealed.size(&key);
-        writes.extend(sealed.writes(&key));
-    }
-    Ok((writes, bytes))
 }
 
 /// Refuses what does not fit, after trimming what only retention holds.
@@ -217,8 +212,7 @@ fn admit(state: &mut State, group: &mut Group, batch: &Prepared) -> Result<(), Q
     Ok(())
 }
 
-/// What the batch adds to the live bytes; for small ones that share a chunk, and for rejects, at
-/// most that.
+/// What the batch adds to the live bytes; for small ones that share a chunk, at most that.
 fn bytes_of(batch: &Prepared) -> u64 {
     let packed: u64 = batch.packed.iter().map(Packed::size).sum();
     let overhead = RECORD_OVERHEAD_BYTES;
@@ -226,7 +220,8 @@ fn bytes_of(batch: &Prepared) -> u64 {
         true => batch.entries.iter().map(|entry| entry.event.body.len() + overhead).sum(),
         false => 0,
     };
-    let of_reject = |letter: &DeadLetter| letter.event.body.len() + letter.message.len() + overhead;
-    let rejects: usize = batch.rejects.iter().map(of_reject).sum();
-    packed + (shared + rejects) as u64
+    let owner = DeadId::source_owner(&batch.source);
+    let key = keys::dead(&owner, 0);
+    let rejects: u64 = batch.rejects.iter().map(|sealed| sealed.size(&key)).sum();
+    packed + rejects + shared as u64
 }

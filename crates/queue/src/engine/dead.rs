@@ -16,7 +16,7 @@ use crate::{
     error::QueueError,
     record::{self, Sealed, part_key},
     store::Store,
-    types::{DeadEnd, DeadId, DeadLetter, DeadPage, DeadQuery, RetryHead, RetryRecord},
+    types::{DeadEnd, DeadId, DeadLetter, DeadPage, DeadQuery, JobRecord, RetryHead, RetryRecord},
 };
 
 /// Most ids that one scan of the store brings, which holds it for so long.
@@ -25,7 +25,11 @@ const SCAN_IDS_MAX: usize = 256;
 pub(super) fn load(store: &dyn Store, id: &DeadId) -> Result<Option<DeadLetter>, QueueError> {
     let key = keys::dead(&id.owner, id.seq);
     match joined(store, &key)? {
-        Some(bytes) => record::open(&key, &bytes).map(Some),
+        Some(bytes) => {
+            let mut letter: DeadLetter = record::open(&key, &bytes)?;
+            letter.event.seq = id.seq;
+            Ok(Some(letter))
+        }
         None => Ok(None),
     }
 }
@@ -189,9 +193,23 @@ pub(super) fn revive(
             continue;
         }
         let key = keys::retry(name.as_str(), head.id, 0);
-        let change = Change { puts: sealed.writes(&key), removes, beside: Vec::new() };
+        // Counted with the move itself, so that no crash makes a job move or count it twice.
+        let job = job.and_then(|job| state.jobs.get(&job)).map(|job| JobRecord {
+            moved: job.moved + 1,
+            cursor: Some(id.clone()),
+            ..job.clone()
+        });
+        let beside = match &job {
+            Some(job) => Sealed::new(job)?.writes(&keys::job(job.id)),
+            None => Vec::new(),
+        };
+        let change = Change { puts: sealed.writes(&key), removes, beside };
         let rest = group.begin(state, change, 0)?;
         leave(state, group, id, bytes);
+        if let Some(job) = job {
+            state.jobs.insert(job.id, job);
+            state.jobs_changed = true;
+        }
         let (parts, bytes) = (sealed.parts(), sealed.size(&key));
         state.lane(&name)?.add_retry(Retry { head, generation: 0, parts, bytes });
         group.touch_lane(&name);

@@ -30,6 +30,8 @@ const CLOSING_WRITES_MAX: usize = 1 + SEALED_PARTS_MAX + LANE_PARTS_MAX + 1;
 const _: () = assert!(OPERATION_WRITES_MAX + CLOSING_WRITES_MAX <= BATCH_WRITES_MAX);
 /// Largest append that waits in the open chunk for others to share it, in bytes.
 pub(crate) const SHARED_BYTES_MAX: usize = 64 * 1024;
+/// What a change that is larger than a batch must leave free, so that sled never sees a full disk.
+const SPARE_BYTES: u64 = 8 * 1024 * 1024;
 /// Most records that one change puts, or removes.
 pub(crate) const CHANGE_WRITES_MAX: usize = 2_000;
 
@@ -136,6 +138,11 @@ impl Group {
         if beside.len() + growth >= OPERATION_WRITES_MAX {
             return Err(too_large("an operation (in writes)", writes, OPERATION_WRITES_MAX));
         }
+        let bytes: usize = puts.iter().map(Write::bytes).sum();
+        let bytes_needed = 2 * (bytes + self.bytes) as u64 + SPARE_BYTES;
+        if state.bytes_free < bytes_needed {
+            return Err(QueueError::DiskFull { bytes_free: state.bytes_free, bytes_needed });
+        }
         let undo = intent(puts.iter().map(|write| write.key()))?;
         let redo = intent(removes.iter().map(Vec::as_slice))?;
         self.close(state)?;
@@ -211,8 +218,7 @@ impl Group {
             return Ok(());
         }
         let packed = Packed::new(&self.open)?;
-        state.rounds.small_chunks += usize::from(packed.is_small());
-        state.meta.chunk_bytes += packed.size();
+        state.note_chunk(self.open_first, &packed);
         let writes = packed.writes(&keys::chunk(self.open_first), self.open_before);
         self.extend(writes);
         self.open.clear();

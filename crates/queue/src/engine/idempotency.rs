@@ -44,7 +44,7 @@ pub(super) fn answer(idempotency: &Idempotency, appended: &Appended) -> Idempote
 /// The write that keeps an answer, and whether its key is a new one.
 pub(super) fn write(
     state: &State,
-    group: &mut Group,
+    group: &Group,
     idempotency: &Idempotency,
     received_at: Timestamp,
     head: Seq,
@@ -61,7 +61,6 @@ pub(super) fn write(
     let stored = Stored { hour: hour_of(received_at), head, answer };
     let value = postcard::to_stdvec(&stored)
         .map_err(|source| QueueError::io("encode a key", std::io::Error::other(source)))?;
-    group.keys.insert(idempotency.key);
     Ok((Write::Put(key, value), new))
 }
 

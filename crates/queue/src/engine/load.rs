@@ -42,7 +42,7 @@ impl State {
         let meta = read_meta(&*store, log_id, path)?;
         let mut state = Self {
             unclean: !meta.clean,
-            rounds: Rounds { merged_to: meta.next_seq.saturating_sub(1), ..Rounds::default() },
+            rounds: rounds_after(&meta),
             store,
             limits,
             meta,
@@ -226,10 +226,15 @@ fn read_meta(
             next_job: 1,
             next_audit: 1,
             idempotency_keys: 0,
+            merged_to: 1,
             clean: true,
         }),
         Some(name) if name == keys::FORMAT_NAME.as_bytes() => {
-            record::open(keys::META, &get(store, keys::META)?.unwrap_or_default())
+            let meta = get(store, keys::META)?.unwrap_or_default();
+            record::open(keys::META, &meta).map_err(|error| QueueError::Unreadable {
+                path: path.to_owned(),
+                detail: error.to_string(),
+            })
         }
         Some(name) => Err(QueueError::OtherFormat {
             path: path.to_owned(),
@@ -237,6 +242,15 @@ fn read_meta(
             expected: keys::FORMAT_NAME,
         }),
     }
+}
+
+/// Where upkeep goes on after a start.
+fn rounds_after(meta: &Meta) -> Rounds {
+    if meta.merged_to == meta.next_seq {
+        return Rounds { log_end: meta.merged_to, ..Rounds::default() };
+    }
+    // What an earlier run left unmerged is worth a look, however little it is.
+    Rounds { small_chunks: usize::MAX / 2, ..Rounds::default() }
 }
 
 /// An owner's dead letters, counted anew.

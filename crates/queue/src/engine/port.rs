@@ -30,6 +30,25 @@ const STRICT_TRIES_MAX: usize = 100;
 /// Until what was applied is also published: a sync takes so long.
 const PUBLISH_WAIT: Duration = Duration::from_millis(1);
 
+/// Bytes whose packing takes so long that it must not hold up other tasks.
+const PACK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Packs in the caller's own time: here when it is little, where it may block when it is much.
+async fn off_the_runtime<T: Send + 'static>(
+    bytes: usize,
+    pack: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
+) -> Result<T, QueueError> {
+    if bytes <= PACK_BYTES_MAX {
+        return pack();
+    }
+    match tokio::task::spawn_blocking(pack).await {
+        Ok(packed) => packed,
+        Err(error) => {
+            Err(QueueError::Store { action: "pack for", source: std::sync::Arc::new(error) })
+        }
+    }
+}
+
 #[async_trait]
 impl QueueEngine for Engine {
     fn log_id(&self) -> &LogId {
@@ -46,7 +65,8 @@ impl QueueEngine for Engine {
 
     async fn append(&self, append: Append) -> Result<Appended, QueueError> {
         let no_room = if append.from_source { NoRoom::Refuse } else { NoRoom::Wait };
-        let prepared = append::prepare(append)?;
+        let bytes: usize = append.events.iter().map(|event| event.body.len()).sum();
+        let prepared = off_the_runtime(bytes, move || append::prepare(append)).await?;
         self.operate(no_room, move |state, group| append::run(state, group, prepared)).await
     }
 
@@ -92,7 +112,10 @@ impl QueueEngine for Engine {
     }
 
     async fn settle(&self, lane: &Name, items: Vec<Settle>) -> Result<(), QueueError> {
-        let items: Vec<_> = items.into_iter().map(settle::prepare).collect::<Result<_, _>>()?;
+        let members = items.iter().flat_map(|item| &item.retry).flat_map(|record| &record.members);
+        let bytes: usize = members.map(|member| member.body.len()).sum();
+        let prepare = || items.into_iter().map(settle::prepare).collect::<Result<Vec<_>, _>>();
+        let items = off_the_runtime(bytes, prepare).await?;
         let lane = lane.clone();
         self.write(move |state, group| settle::run(state, group, &lane, items)).await
     }

@@ -256,3 +256,6 @@ pub(super) fn events_before(
     };
     Ok((before == events_trimmed).then_some(before))
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,7 +147,8 @@ pub(super) fn put_job(
     if new {
         job.id = state.meta.next_job;
     } else if let Some(stored) = state.jobs.get(&job.id) {
-        // Progress is counted by settlements alone.
+        // Counted by moves and settlements alone.
+        job.moved = stored.moved;
         job.progress = stored.progress;
     }
     let writes = Sealed::new(&job)?.writes(&keys::job(job.id));

@@ -11,6 +11,7 @@ use holdfast_model::{LogId, Name, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    chunk::Packed,
     engine::{Limits, keys, lane::Lane},
     error::QueueError,
     record::{self, Sealed},
@@ -31,6 +32,8 @@ pub(crate) struct Meta {
     pub(crate) next_job: u64,
     pub(crate) next_audit: u64,
     pub(crate) idempotency_keys: u64,
+    /// Merging is done with every chunk below.
+    pub(crate) merged_to: Seq,
     /// The last run ended in [`crate::QueueEngine::close`].
     pub(crate) clean: bool,
 }
@@ -65,8 +68,8 @@ pub(crate) struct State {
 /// Where upkeep goes on at its next step.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
-    /// Merging is done with everything below.
-    pub(crate) merged_to: Seq,
+    /// Behind the last chunk that was written.
+    pub(crate) log_end: Seq,
     /// Chunks that merging may join, written since it last found none.
     pub(crate) small_chunks: usize,
     /// Behind the last idempotency key that was looked at.
@@ -84,6 +87,19 @@ impl State {
 
     pub(crate) fn sync(&self) -> Result<(), QueueError> {
         self.store.sync().map_err(|source| failed("sync", source))
+    }
+
+    /// A chunk is written at the log's end.
+    pub(crate) fn note_chunk(&mut self, first: Seq, packed: &Packed) {
+        let end = first + Seq::from(packed.count);
+        self.meta.chunk_bytes += packed.size();
+        if packed.is_small() {
+            self.rounds.small_chunks += 1;
+        } else if self.meta.merged_to == self.rounds.log_end {
+            // Merging need not look at what is full from the beginning.
+            self.meta.merged_to = end;
+        }
+        self.rounds.log_end = end;
     }
 
     /// Live bytes: chunks, retry records and dead letters, with their keys.

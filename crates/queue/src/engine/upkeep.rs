@@ -129,7 +129,7 @@ pub(super) fn merge(state: &mut State, group: &mut Group) -> Result<bool, QueueE
     // What has not reached the store has no neighbours yet.
     group.close(state)?;
     let store = Arc::clone(&state.store);
-    let (seen, damaged) = chunks_from(&*store, state.rounds.merged_to, STEP_CHUNKS_MAX * 2)?;
+    let (seen, damaged) = chunks_from(&*store, state.meta.merged_to, STEP_CHUNKS_MAX * 2)?;
     let at_end = seen.len() < STEP_CHUNKS_MAX * 2 && damaged.is_none();
     match find_run(&seen, at_end) {
         Run::Join(run) => {
@@ -137,7 +137,7 @@ pub(super) fn merge(state: &mut State, group: &mut Group) -> Result<bool, QueueE
             Ok(true)
         }
         Run::None { merged_to } => {
-            state.rounds.merged_to = merged_to.unwrap_or(state.rounds.merged_to);
+            state.meta.merged_to = merged_to.unwrap_or(state.meta.merged_to);
             if at_end {
                 state.rounds.small_chunks = 0;
             } else if let Some(first) = damaged {
@@ -172,7 +172,7 @@ fn join_run(state: &mut State, group: &mut Group, run: &[Seen]) -> Result<(), Qu
     let chunk_bytes = &mut state.meta.chunk_bytes;
     *chunk_bytes = (*chunk_bytes + packed.size()).saturating_sub(bytes_before);
     state.rounds.small_chunks = state.rounds.small_chunks.saturating_sub(run.len());
-    state.rounds.merged_to = begin.first + entries.len() as Seq;
+    state.meta.merged_to = begin.first + entries.len() as Seq;
     group.close(state)
 }
 
@@ -210,7 +210,7 @@ fn find_run(seen: &[Seen], at_end: bool) -> Run<'_> {
         }
         begin = end.max(begin + 1);
     }
-    Run::None { merged_to: seen.last().map(|last| last.first + 1) }
+    Run::None { merged_to: seen.last().map(|last| last.first + Seq::from(last.head.count)) }
 }
 
 /// The heads of up to `count` chunks from `from` on, and the damaged one before which they end.

@@ -11,7 +11,7 @@ use crate::{
         lane::Lane,
         load::Damage,
         read::{self, End},
-        state::{State, all, get, scan},
+        state::{State, all, get, records_under, scan},
     },
     error::QueueError,
     spans::Span,
@@ -63,6 +63,7 @@ pub fn verify(store: Arc<dyn Store>, path: &Path) -> Result<Report, QueueError> 
     for (name, lane) in &state.lanes {
         check_lane(&state, name, lane, &mut report)?;
     }
+    check_strays(&state, &mut report)?;
     let mut keys = 0;
     scan(&*store, b"i", |_, _| {
         keys += 1;
@@ -227,6 +228,16 @@ fn check_lane(
         }
     }
     report.lanes.push(LaneReport { name: name.clone(), position, ledger });
+    Ok(())
+}
+
+/// Retry records that no lane knows of.
+fn check_strays(state: &State, report: &mut Report) -> Result<(), QueueError> {
+    let stored = records_under(&*state.store, b"r")?.len();
+    let known: usize = state.lanes.values().map(|lane| lane.retries.len()).sum();
+    if state.damaged.is_empty() {
+        expect(&mut report.problems, "retry records", known as u64, stored as u64);
+    }
     Ok(())
 }
 

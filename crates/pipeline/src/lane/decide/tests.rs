@@ -1,1 +1,182 @@
+use std::{collections::BTreeMap, sync::Arc};
 
+use holdfast_model::{Event, NewEvent, Receipt};
+use holdfast_queue::RetryHead;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{lane::flight::Past, settings::InDoubt, settlement::Failure};
+
+const WALL: Timestamp = Timestamp(1_000_000);
+
+fn event(seq: Seq, bytes: usize) -> Arc<Event> {
+    Arc::new(Event::new(seq, NewEvent::alert(vec![b'x'; bytes]), "a".into(), Timestamp(0)))
+}
+
+fn failed(reason: Reason, retry_after_s: Option<u64>) -> Outcome {
+    let retry_after = retry_after_s.map(Duration::from_secs);
+    Outcome::Failed(Failure { reason, status: None, retry_after, excerpt: "no".into() })
+}
+
+fn landing(members: Vec<Ended>) -> Landing {
+    let past = Past { tries: 2, first_active_ms: Some(0), ..Past::default() };
+    Landing { past, members, ..Landing::crashed(1, Vec::new(), WALL) }
+}
+
+fn decided(
+    landing: &Landing,
+    origin: &Origin,
+    full: bool,
+    parked: bool,
+    active_ms: u64,
+) -> Decision {
+    let settings = LaneSettings { in_doubt: InDoubt::DeadLetter, ..LaneSettings::default() };
+    let now = Now { wall: WALL, active_ms, dice: 0.5, parked, dead_full: &|| full };
+    decide(landing, origin, &settings, &now)
+}
+
+fn stored(members: &[Ended]) -> Origin {
+    let (id, members) = (members[0].0.seq, members.len() as u32);
+    Origin::Retry(RetryHead { id, members, due: WALL, oldest: WALL, job: None })
+}
+
+/// The ledger of one lane, as the queue keeps it: every settlement in order.
+#[derive(Default)]
+struct Books {
+    delivered: u64,
+    dead: Vec<Seq>,
+    unsettled: u64,
+    records: BTreeMap<Seq, Vec<Seq>>,
+}
+
+impl Books {
+    fn apply(&mut self, settle: &Settle) {
+        self.unsettled -= settle.spans.iter().map(|span| span.count).sum::<u64>();
+        for id in &settle.retries_done {
+            assert!(self.records.remove(id).is_some(), "record {id} is settled twice");
+        }
+        self.delivered += settle.delivered;
+        self.dead.extend(settle.dead.iter().map(|letter| letter.event.seq));
+        for record in &settle.retry {
+            let seqs = record.members.iter().map(|member| member.seq).collect();
+            assert_eq!(self.records.insert(record.id(), seqs), None, "a record was overwritten");
+        }
+    }
+
+    fn total(&self) -> u64 {
+        let waiting: usize = self.records.values().map(Vec::len).sum();
+        self.unsettled + self.delivered + (self.dead.len() + waiting) as u64
+    }
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let reason = proptest::sample::select(Reason::ALL.to_vec());
+    prop_oneof![
+        2 => any::<bool>().prop_map(|duplicate| Outcome::Delivered(Receipt { duplicate, ..Receipt::default() })),
+        5 => (reason, proptest::option::of(0_u64..5_000)).prop_map(|(reason, after)| failed(reason, after)),
+        1 => any::<bool>().prop_map(|_| Outcome::Unsent),
+    ]
+}
+
+proptest! {
+    /// Whatever was answered, from wherever the events came, and after each single step.
+    #[test]
+    fn every_member_ends_in_exactly_one_place(
+        outcomes in proptest::collection::vec((outcome(), 1_usize..200_000), 1..60),
+        from_log: bool, full: bool, parked: bool, old: bool,
+    ) {
+        let members: Vec<Ended> = outcomes
+            .into_iter()
+            .enumerate()
+            .map(|(n, (outcome, bytes))| (event(10 + 3 * n as Seq, bytes), outcome))
+            .collect();
+        let seqs: Vec<Seq> = members.iter().map(|(event, _)| event.seq).collect();
+        let count = seqs.len() as u64;
+        let origin = if from_log { Origin::Log } else { stored(&members) };
+        let landing = landing(members);
+        let decision = decided(&landing, &origin, full, parked, if old { u64::MAX / 2 } else { 0 });
+
+        let mut books = Books::default();
+        if from_log {
+            books.unsettled = count;
+        } else {
+            books.records.insert(seqs[0], seqs.clone());
+        }
+        for settle in &decision.settle {
+            books.apply(settle);
+            prop_assert_eq!(books.total(), count, "out of balance after a step");
+        }
+        prop_assert_eq!(books.unsettled, 0);
+        prop_assert_eq!(books.delivered, decision.delivered.len() as u64);
+        prop_assert_eq!(books.dead.len(), decision.died.len());
+        let delivered = landing.members.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Delivered(_)));
+        let mut places: Vec<Seq> = delivered.map(|(event, _)| event.seq).collect();
+        places.extend(&books.dead);
+        places.extend(books.records.values().flatten());
+        places.sort_unstable();
+        prop_assert_eq!(places, seqs);
+        if full || parked {
+            prop_assert!(decision.died.iter().all(|reason| !full && *reason == DeadReason::InDoubt));
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_fails_whole_is_one_record_with_all_its_members_in_order() {
+    let members: Vec<Ended> =
+        (1..=50).map(|seq| (event(seq, 10), failed(Reason::ServerFault, None))).collect();
+    let decision = decided(&landing(members), &Origin::Log, false, false, 0);
+    let [settle] = decision.settle.as_slice() else { panic!("one settlement") };
+    let [record] = settle.retry.as_slice() else { panic!("one record") };
+    assert!(record.members.iter().map(|member| member.seq).eq(1..=50));
+    assert_eq!(
+        (record.tries, record.attempts.len(), record.due),
+        (3, 1, WALL.saturating_add(Duration::from_secs(2)))
+    );
+}
+
+#[test]
+fn a_forbidden_event_waits_alone_so_that_its_verdict_hits_no_other() {
+    let members = vec![
+        (event(1, 10), failed(Reason::Forbidden, None)),
+        (event(2, 10), failed(Reason::ServerFault, None)),
+        (event(3, 10), failed(Reason::Forbidden, None)),
+        (event(4, 10), Outcome::Unsent),
+    ];
+    let decision = decided(&landing(members), &Origin::Log, false, false, 0);
+    let records: Vec<_> = decision.settle[0]
+        .retry
+        .iter()
+        .map(|record| (record.id(), record.members.len(), record.tries))
+        .collect();
+    assert_eq!(records.len(), 4);
+    assert!(records.contains(&(4, 1, 2)), "what was not sent was not tried");
+    assert_eq!(decision.forbidden, [1, 3]);
+}
+
+#[test]
+fn what_is_stored_in_several_steps_is_small_and_balanced_after_each() {
+    const COUNT: u64 = 5_000;
+    for from_log in [true, false] {
+        let outcome = |seq| match seq % 3 {
+            0 => failed(Reason::ServerFault, Some(seq)),
+            1 => failed(Reason::Refused, None),
+            _ => Outcome::Delivered(Receipt::default()),
+        };
+        let members: Vec<Ended> = (0..COUNT).map(|seq| (event(seq, 2_000), outcome(seq))).collect();
+        let mut books = Books::default();
+        let origin = if from_log { Origin::Log } else { stored(&members) };
+        match from_log {
+            true => books.unsettled = COUNT,
+            false => drop(books.records.insert(0, (0..COUNT).collect())),
+        }
+        let decision = decided(&landing(members), &origin, false, false, 0);
+        assert!(decision.settle.len() > 5);
+        for settle in &decision.settle {
+            assert!(settle.dead.len() + settle.retry.len() <= WRITES_MAX + 1);
+            books.apply(settle);
+            assert_eq!(books.total(), COUNT);
+        }
+        assert_eq!((books.unsettled, books.delivered), (0, COUNT / 3));
+    }
+}

@@ -54,7 +54,7 @@ fn a_gap_over_several_settled_stretches_is_settled_between_them() {
     assert_eq!(skipped(&mut reader), [(1, 3, 0), (4, 6, 0), (9, 20, 0)]);
     reader.take_page(page(&[29, 30], 31), &Filter::default(), now);
     assert_eq!(skipped(&mut reader), []);
-    assert_eq!(seqs(reader.next(&BATCH, false, now + BATCH.wait_max)), []);
+    assert_eq!(seqs(reader.next(&BATCH, false, now + BATCH.wait_max)), [] as [Seq; 0]);
     assert_eq!(seqs(reader.next(&BATCH, false, now + BATCH.wait_max * 2)), [30]);
 }
 
@@ -91,7 +91,7 @@ fn a_batch_is_cut_by_bytes_but_one_large_event_still_goes() {
     let mut reader = Reader::new(&open(1, vec![]));
     reader.take_page(page(&[1, 2], 3), &Filter::default(), now);
     assert_eq!(seqs(reader.next(&tight, false, now)), [1]);
-    assert_eq!(seqs(reader.next(&tight, false, now + tight.wait_max)), []);
+    assert_eq!(seqs(reader.next(&tight, false, now + tight.wait_max)), [] as [Seq; 0]);
     assert_eq!(seqs(reader.next(&tight, false, now + tight.wait_max * 2)), [2]);
 }
 

@@ -17,20 +17,20 @@ use tokio::time::Instant;
 
 /// One request as the far end saw it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+pub(crate) struct Request {
     /// Since the far end was made.
-    pub at: Duration,
-    pub key: String,
-    pub seqs: Vec<Seq>,
+    pub(crate) at: Duration,
+    pub(crate) key: String,
+    pub(crate) seqs: Vec<Seq>,
     /// Which try it was, by what the members say.
-    pub attempt: u32,
-    pub in_doubt: bool,
-    pub rules: Vec<String>,
+    pub(crate) attempt: u32,
+    pub(crate) in_doubt: bool,
+    pub(crate) rules: Vec<String>,
 }
 
 impl Request {
     /// The only event's number.
-    pub fn seq(&self) -> Seq {
+    pub(crate) fn seq(&self) -> Seq {
         assert_eq!(self.seqs.len(), 1, "{self:?}");
         self.seqs[0]
     }
@@ -38,7 +38,7 @@ impl Request {
 
 /// What the far end does with a request.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     Take,
     Duplicate,
     Fail(Reason),
@@ -51,33 +51,33 @@ pub enum Answer {
     After(Duration, Box<Answer>),
 }
 
-pub fn throttle(seconds: u64) -> Answer {
+pub(crate) fn throttle(seconds: u64) -> Answer {
     Answer::FailFor(Reason::Throttled, Duration::from_secs(seconds))
 }
 
 type Script = Box<dyn FnMut(&Request) -> Answer + Send>;
 
 /// See the module header.
-pub struct FarEnd {
+pub(crate) struct FarEnd {
     begin: Instant,
     script: Mutex<Script>,
     log: Mutex<Vec<Request>>,
     taken: Mutex<Vec<Seq>>,
     under_way: AtomicUsize,
-    pub most_under_way: AtomicUsize,
-    pub checks: AtomicU64,
+    pub(crate) most_under_way: AtomicUsize,
+    pub(crate) checks: AtomicU64,
     check: Mutex<Option<Result<(), Reason>>>,
-    pub refreshes: AtomicU64,
-    pub secret_changed: AtomicBool,
+    pub(crate) refreshes: AtomicU64,
+    pub(crate) secret_changed: AtomicBool,
 }
 
 impl FarEnd {
     /// Takes everything at once.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Self::answering(|_| Answer::Take)
     }
 
-    pub fn answering(script: impl FnMut(&Request) -> Answer + Send + 'static) -> Arc<Self> {
+    pub(crate) fn answering(script: impl FnMut(&Request) -> Answer + Send + 'static) -> Arc<Self> {
         Arc::new(Self {
             begin: Instant::now(),
             script: Mutex::new(Box::new(script)),
@@ -92,41 +92,41 @@ impl FarEnd {
         })
     }
 
-    pub fn answers(&self, script: impl FnMut(&Request) -> Answer + Send + 'static) {
+    pub(crate) fn answers(&self, script: impl FnMut(&Request) -> Answer + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
-    pub fn check_answers(&self, answer: Result<(), Reason>) {
+    pub(crate) fn check_answers(&self, answer: Result<(), Reason>) {
         *self.check.lock().unwrap() = Some(answer);
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.log.lock().unwrap().len()
     }
 
     /// The events that were taken, in order; twice what was taken twice.
-    pub fn taken(&self) -> Vec<Seq> {
+    pub(crate) fn taken(&self) -> Vec<Seq> {
         self.taken.lock().unwrap().clone()
     }
 
-    pub fn distinct_taken(&self) -> usize {
+    pub(crate) fn distinct_taken(&self) -> usize {
         self.taken.lock().unwrap().iter().collect::<HashSet<_>>().len()
     }
 
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.begin.elapsed()
     }
 
-    pub fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.under_way.load(Ordering::SeqCst)
     }
 
     /// Requests for one event.
-    pub fn requests_for(&self, seq: Seq) -> Vec<Request> {
+    pub(crate) fn requests_for(&self, seq: Seq) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.seqs.contains(&seq)).collect()
     }
 

@@ -25,21 +25,21 @@ use prometheus::Registry;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{
+pub(crate) use self::{
     far_end::{Answer, FarEnd, Request, throttle},
-    queue::{Hold, Watched, hold},
+    queue::Watched,
 };
 
 const BEGIN: Timestamp = Timestamp(1_770_000_000_000);
 /// The longest, in scripted time, that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
-pub struct Rig {
-    pub store: Arc<MemoryStore>,
-    pub queue: Arc<Watched>,
-    pub clock: Clock,
-    pub metrics: Metrics,
-    pub stop: CancellationToken,
+pub(crate) struct Rig {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) queue: Arc<Watched>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
     lanes: BTreeMap<String, Running>,
 }
 
@@ -50,31 +50,31 @@ struct Running {
 }
 
 /// Settings for tests: a lane that begins with what the log has.
-pub fn settings(change: impl FnOnce(&mut LaneSettings)) -> LaneSettings {
+pub(crate) fn settings(change: impl FnOnce(&mut LaneSettings)) -> LaneSettings {
     let mut settings = LaneSettings { start: Start::All, ..LaneSettings::default() };
     change(&mut settings);
     settings
 }
 
-pub fn secs(n: u64) -> Duration {
+pub(crate) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-pub fn ms(n: u64) -> Duration {
+pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
 /// An alert of a rule.
-pub fn alert(rule: u64) -> String {
+pub(crate) fn alert(rule: u64) -> String {
     format!(r#"{{"rule":{{"id":"{rule}","level":5}}}}"#)
 }
 
 impl Rig {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::over(Arc::default(), Clock::scripted(BEGIN))
     }
 
-    pub fn over(store: Arc<MemoryStore>, clock: Clock) -> Self {
+    pub(crate) fn over(store: Arc<MemoryStore>, clock: Clock) -> Self {
         let limits = Limits {
             bytes_max: 1 << 30,
             retention: secs(1),
@@ -94,11 +94,11 @@ impl Rig {
         }
     }
 
-    pub async fn lane(&mut self, name: &str, settings: LaneSettings, far: &Arc<FarEnd>) {
+    pub(crate) async fn lane(&mut self, name: &str, settings: LaneSettings, far: &Arc<FarEnd>) {
         self.lane_with_dead_max(name, settings, far, u64::MAX).await;
     }
 
-    pub async fn lane_with_dead_max(
+    pub(crate) async fn lane_with_dead_max(
         &mut self,
         name: &str,
         settings: LaneSettings,
@@ -113,7 +113,8 @@ impl Rig {
             dead_bytes_max,
         };
         let engine = Arc::clone(&self.queue) as Arc<dyn QueueEngine>;
-        let opened = lane::open(config, engine, self.clock.clone(), &self.metrics, self.stop.clone());
+        let opened =
+            lane::open(config, engine, self.clock.clone(), &self.metrics, self.stop.clone());
         let (handle, run) = opened.await.unwrap();
         let turns = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: Box::pin(run), turns: Arc::clone(&turns) };
@@ -122,11 +123,11 @@ impl Rig {
     }
 
     /// Appends one alert for each rule, in one batch. Answers their numbers.
-    pub async fn append(&self, rules: impl IntoIterator<Item = u64>) -> Vec<Seq> {
+    pub(crate) async fn append(&self, rules: impl IntoIterator<Item = u64>) -> Vec<Seq> {
         self.append_bodies(rules.into_iter().map(alert).collect()).await
     }
 
-    pub async fn append_bodies(&self, bodies: Vec<String>) -> Vec<Seq> {
+    pub(crate) async fn append_bodies(&self, bodies: Vec<String>) -> Vec<Seq> {
         let append = Append {
             source: "test".into(),
             received_at: self.clock.now(),
@@ -140,41 +141,41 @@ impl Rig {
         (appended.first.unwrap()..=appended.last.unwrap()).collect()
     }
 
-    pub fn handle(&self, lane: &str) -> LaneHandle {
+    pub(crate) fn handle(&self, lane: &str) -> LaneHandle {
         self.lanes[lane].handle.clone()
     }
 
-    pub fn view(&self, lane: &str) -> LaneView {
+    pub(crate) fn view(&self, lane: &str) -> LaneView {
         self.lanes[lane].handle.view()
     }
 
-    pub fn state(&self, lane: &str) -> LaneState {
+    pub(crate) fn state(&self, lane: &str) -> LaneState {
         self.view(lane).state.state
     }
 
     /// How often the lane's task was woken.
-    pub fn turns(&self, lane: &str) -> u64 {
+    pub(crate) fn turns(&self, lane: &str) -> u64 {
         self.lanes[lane].turns.load(Ordering::SeqCst)
     }
 
     /// The ledger, which is balanced at every moment.
-    pub async fn ledger(&self, lane: &str) -> Ledger {
+    pub(crate) async fn ledger(&self, lane: &str) -> Ledger {
         let ledger = self.queue.ledger(&Name::new(lane).unwrap()).await.unwrap();
         assert_eq!(ledger.imbalance(), 0, "{ledger:?}");
         ledger
     }
 
     /// Waits, in scripted time, until something is so.
-    pub async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
         let begin = Instant::now();
         while !is_so() {
             assert!(begin.elapsed() < PATIENCE, "in vain for: {what}");
-            tokio::time::sleep(ms(5)).await;
+            look_again(begin).await;
         }
     }
 
     /// Waits until the lane has nothing pending.
-    pub async fn drained(&self, lane: &str) -> Ledger {
+    pub(crate) async fn drained(&self, lane: &str) -> Ledger {
         let begin = Instant::now();
         loop {
             let ledger = self.ledger(lane).await;
@@ -182,35 +183,40 @@ impl Rig {
                 return ledger;
             }
             assert!(begin.elapsed() < PATIENCE, "{ledger:?} {:?}", self.view(lane));
-            tokio::time::sleep(ms(5)).await;
+            look_again(begin).await;
         }
     }
 
-    pub async fn until_state(&self, lane: &str, state: LaneState) {
+    pub(crate) async fn until_state(&self, lane: &str, state: LaneState) {
         self.until(state.as_str(), || self.state(lane) == state).await;
     }
 
-    pub async fn dead(&self, lane: &str) -> Vec<(Seq, DeadReason)> {
-        self.dead_letters(lane).await.into_iter().map(|letter| (letter.event.seq, letter.reason)).collect()
+    pub(crate) async fn dead(&self, lane: &str) -> Vec<(Seq, DeadReason)> {
+        self.dead_letters(lane)
+            .await
+            .into_iter()
+            .map(|letter| (letter.event.seq, letter.reason))
+            .collect()
     }
 
-    pub async fn dead_letters(&self, lane: &str) -> Vec<DeadLetter> {
+    pub(crate) async fn dead_letters(&self, lane: &str) -> Vec<DeadLetter> {
         let owner = Some(lane.to_owned());
-        let query = DeadQuery { owner, limit: 100_000, scan_max: 1_000_000, ..DeadQuery::default() };
+        let query =
+            DeadQuery { owner, limit: 100_000, scan_max: 1_000_000, ..DeadQuery::default() };
         let page = self.queue.dead_letters(query).await.unwrap();
         page.letters.into_iter().map(|(_, letter)| letter).collect()
     }
 
-    pub fn dead_id(&self, lane: &str, seq: Seq) -> DeadId {
+    pub(crate) fn dead_id(&self, lane: &str, seq: Seq) -> DeadId {
         DeadId { owner: lane.to_owned(), seq }
     }
 
-    pub async fn record(&self, lane: &str, id: Seq) -> Option<RetryRecord> {
+    pub(crate) async fn record(&self, lane: &str, id: Seq) -> Option<RetryRecord> {
         self.queue.retry(&Name::new(lane).unwrap(), id).await.unwrap()
     }
 
     /// Cuts the power: everything that was synced stays, and the first `kept` writes that were not.
-    pub async fn crash(self, kept: usize) -> Self {
+    pub(crate) async fn crash(self, kept: usize) -> Self {
         let Self { store, clock, lanes, queue, .. } = self;
         for (_, running) in lanes {
             running.task.abort();
@@ -221,7 +227,7 @@ impl Rig {
     }
 
     /// Stops as the gateway does and starts again over the same store.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.stop.cancel();
         for (_, running) in self.lanes {
             running.task.await.unwrap();
@@ -231,9 +237,14 @@ impl Rig {
     }
 
     /// The lane's task has ended by itself.
-    pub fn has_stopped(&self, lane: &str) -> bool {
+    pub(crate) fn has_stopped(&self, lane: &str) -> bool {
         self.lanes[lane].task.is_finished()
     }
+}
+
+/// A hundredth of the time that has passed is precise enough.
+async fn look_again(begin: Instant) {
+    tokio::time::sleep((begin.elapsed() / 100).clamp(ms(5), secs(1))).await;
 }
 
 struct Counted {

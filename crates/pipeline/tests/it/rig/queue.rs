@@ -4,12 +4,10 @@
 //! would jump to the next timer while the lane waits for the disk. A blocking task forbids that, so
 //! every call holds one. So time only moves when neither a task nor the queue has anything to do.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, mpsc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+    mpsc,
 };
 
 use async_trait::async_trait;
@@ -19,36 +17,36 @@ use holdfast_queue::*;
 use tokio::sync::watch;
 
 /// Forbids the paused clock to jump for as long as it lives.
-pub struct Hold {
+pub(crate) struct Hold {
     _end: mpsc::Sender<()>,
 }
 
-pub fn hold() -> Hold {
+pub(crate) fn hold() -> Hold {
     let (end, ended) = mpsc::channel::<()>();
     tokio::task::spawn_blocking(move || ended.recv().ok());
     Hold { _end: end }
 }
 
 /// See the module header.
-pub struct Watched {
-    pub engine: Arc<Engine>,
-    pub reads: AtomicU64,
-    pub settles: AtomicU64,
-    pub states: AtomicU64,
-    /// Most retry records that one lane's settlements left behind at once, by lane.
-    pub records_stored: Mutex<BTreeMap<String, u64>>,
+pub(crate) struct Watched {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) reads: AtomicU64,
+    pub(crate) settles: AtomicU64,
+    pub(crate) states: AtomicU64,
+    /// While it is closed, settlements wait in front of the queue.
+    pub(crate) gate: watch::Sender<bool>,
     /// Reads fail while it is above zero, and count it down.
-    pub failing_reads: AtomicU64,
+    pub(crate) failing_reads: AtomicU64,
 }
 
 impl Watched {
-    pub fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self {
             engine,
             reads: AtomicU64::default(),
             settles: AtomicU64::default(),
             states: AtomicU64::default(),
-            records_stored: Mutex::default(),
+            gate: watch::Sender::new(true),
             failing_reads: AtomicU64::default(),
         }
     }
@@ -105,10 +103,9 @@ impl QueueEngine for Watched {
     }
 
     async fn settle(&self, lane: &Name, items: Vec<Settle>) -> Result<(), QueueError> {
+        self.gate.subscribe().wait_for(|open| *open).await.unwrap();
         let _hold = hold();
         inc(&self.settles);
-        let stored: u64 = items.iter().map(|item| item.retry.len() as u64).sum();
-        *self.records_stored.lock().unwrap().entry(lane.to_string()).or_default() += stored;
         self.engine.settle(lane, items).await
     }
 
@@ -152,7 +149,11 @@ impl QueueEngine for Watched {
         self.engine.remove_dead(ids, end).await
     }
 
-    async fn revive(&self, ids: Vec<DeadId>, job: Option<u64>) -> Result<Vec<RetryHead>, QueueError> {
+    async fn revive(
+        &self,
+        ids: Vec<DeadId>,
+        job: Option<u64>,
+    ) -> Result<Vec<RetryHead>, QueueError> {
         let _hold = hold();
         self.engine.revive(ids, job).await
     }

@@ -14,7 +14,7 @@ use self::{
     plain::{Model, Request},
     watch::{Seen, look},
 };
-use crate::bed::Bed;
+use crate::bed::{Bed, MIB};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fate {
@@ -114,9 +114,14 @@ fn plan(model: &Model, acts: &[Act]) -> (Vec<Request>, Vec<Model>) {
     for act in acts {
         let mut next = models.last().unwrap().clone();
         let (request, between) = next.plan(act);
+        // What is large is packed aside, and whatever is called after it may overtake it.
+        let last = request.as_ref().is_some_and(|request| request.bytes() > MIB as usize);
         requests.extend(request);
         models.extend(between);
         models.push(next);
+        if last {
+            break;
+        }
     }
     (requests, models)
 }

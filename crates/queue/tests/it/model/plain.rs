@@ -56,6 +56,18 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// What the queue packs for it.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Append(append) => append.events.iter().map(|event| event.body.len()).sum(),
+            Self::Settle(_, items) => {
+                let records = items.iter().flat_map(|item| &item.retry);
+                records.flat_map(|record| &record.members).map(|member| member.body.len()).sum()
+            }
+            _ => 0,
+        }
+    }
+
     pub(crate) async fn run(&self, engine: &Engine) -> Result<(), String> {
         let result = match self.clone() {
             Self::Append(append) => engine.append(append).await.map(|_| ()),
