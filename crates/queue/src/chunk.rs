@@ -15,6 +15,7 @@ pub(crate) use self::head::Head;
 use self::head::{HEAD_BYTES, is_small};
 use crate::{
     error::QueueError,
+    pack,
     record::{PARTS_MAX, VALUE_BYTES_MAX, part_key, show_key},
     store::Write,
 };
@@ -22,12 +23,11 @@ use crate::{
 /// Events of a full chunk. Memory under a backlog follows the chunk's size (DESIGN 5).
 pub(crate) const CHUNK_EVENTS_MAX: usize = 64;
 /// Uncompressed bytes at which a chunk is full.
-pub(crate) const CHUNK_BYTES_MAX: usize = 96 * 1024;
+pub(crate) const CHUNK_BYTES_MAX: usize = 48 * 1024;
 
 /// Most parts of a chunk that small appends share: see `engine::group`.
 pub(crate) const SEALED_PARTS_MAX: usize = 8;
 
-const ZSTD_LEVEL: i32 = 1;
 const PLAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Events packed for storage, without a place yet.
@@ -93,8 +93,8 @@ impl Packed {
         for entry in entries {
             plain.extend_from_slice(&entry.event.body);
         }
-        let bytes = zstd::bulk::compress(&plain, ZSTD_LEVEL)
-            .map_err(|source| QueueError::io("compress a chunk", source))?;
+        let bytes =
+            pack::compress(&plain).map_err(|source| QueueError::io("compress a chunk", source))?;
         // Only a single event can be that large: the part's number is one byte of its key.
         if HEAD_BYTES + bytes.len() > PARTS_MAX * VALUE_BYTES_MAX {
             let (bytes, bytes_max) = (bytes.len() as u64, (PARTS_MAX * VALUE_BYTES_MAX) as u64);
@@ -190,15 +190,20 @@ pub(crate) fn entries(key: &[u8], bytes: &[u8]) -> Result<Vec<Entry>, QueueError
     Ok(entries)
 }
 
-/// Cuts events into the stretches that become chunks.
+/// Cuts events into the stretches that become chunks, about equally large: a small rest would only
+/// have to be merged later.
 pub(crate) fn cut(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    let bytes: usize = entries.iter().map(|entry| entry.event.body.len()).sum();
+    let chunks =
+        entries.len().div_ceil(CHUNK_EVENTS_MAX).max(bytes.div_ceil(CHUNK_BYTES_MAX / 8 * 7));
+    let events_max = entries.len().div_ceil(chunks.max(1)).min(CHUNK_EVENTS_MAX);
     let mut rest = entries;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
         let (mut taken, mut bytes) = (0, 0);
-        for entry in rest.iter().take(CHUNK_EVENTS_MAX) {
+        for entry in rest.iter().take(events_max) {
             bytes += entry.event.body.len();
             if taken > 0 && bytes > CHUNK_BYTES_MAX {
                 break;

@@ -27,6 +27,7 @@
 mod chunk;
 mod engine;
 mod error;
+mod pack;
 mod record;
 mod ring;
 mod spans;

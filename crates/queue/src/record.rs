@@ -6,7 +6,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{error::QueueError, store::Write};
+use crate::{error::QueueError, pack, store::Write};
 
 /// Largest value in the store, in bytes: a leaf of 17 such values stays below a quarter of a
 /// 2 MiB segment.
@@ -17,11 +17,12 @@ pub(crate) const VALUE_BYTES_MAX: usize = 24 * 1024;
 pub(crate) const PARTS_MAX: usize = 250;
 
 const VERSION: u8 = 1;
-/// Version, parts, checksum over all the rest, uncompressed length.
+/// Version, parts, checksum over all the rest, uncompressed length (0: not compressed).
 const HEAD_BYTES: usize = 1 + 2 + 4 + 4;
 /// Largest record after decompression, in bytes. A bound on what a damaged length can ask for.
 const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
-const ZSTD_LEVEL: i32 = 1;
+/// Smaller records are stored as they are, with a length of 0: most are written at every commit.
+const PACK_BYTES_MIN: usize = 512;
 
 /// A record ready to be stored under a key and its parts.
 #[derive(Clone, Debug)]
@@ -33,15 +34,20 @@ impl Sealed {
     pub(crate) fn new(record: &impl Serialize) -> Result<Self, QueueError> {
         let plain = postcard::to_stdvec(record)
             .map_err(|source| QueueError::io("encode a record", std::io::Error::other(source)))?;
-        let packed = zstd::bulk::compress(&plain, ZSTD_LEVEL)
-            .map_err(|source| QueueError::io("compress a record", source))?;
+        let (packed, length) = if plain.len() < PACK_BYTES_MIN {
+            (plain, 0)
+        } else {
+            let packed = pack::compress(&plain)
+                .map_err(|source| QueueError::io("compress a record", source))?;
+            (packed, plain.len())
+        };
         let parts = (HEAD_BYTES + packed.len()).div_ceil(VALUE_BYTES_MAX);
-        if parts > PARTS_MAX || plain.len() > RECORD_BYTES_MAX {
+        if parts > PARTS_MAX || length > RECORD_BYTES_MAX {
             let bytes_max = (PARTS_MAX * VALUE_BYTES_MAX) as u64;
             let bytes = packed.len() as u64;
             return Err(QueueError::TooLarge { what: "a record", bytes, bytes_max });
         }
-        let (parts, length) = ((parts as u16).to_le_bytes(), (plain.len() as u32).to_le_bytes());
+        let (parts, length) = ((parts as u16).to_le_bytes(), (length as u32).to_le_bytes());
         let mut bytes = Vec::with_capacity(HEAD_BYTES + packed.len());
         bytes.push(VERSION);
         bytes.extend_from_slice(&parts);
@@ -107,6 +113,9 @@ pub(crate) fn open<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, Q
     let length = u32::from_le_bytes(length) as usize;
     if length > RECORD_BYTES_MAX {
         return Err(corrupt("its length is impossible"));
+    }
+    if length == 0 {
+        return postcard::from_bytes(packed).map_err(|_| corrupt("it does not decode"));
     }
     let plain =
         zstd::bulk::decompress(packed, length).map_err(|_| corrupt("it does not decompress"))?;

@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::maybe_done;
 use holdfast_model::{Event, Ledger, Name, NewEvent, Seq, Timestamp};
 use holdfast_queue::{
-    Appended, DeadId, DeadQuery, Engine, Limits, Page, QueueEngine, QueueError, ReadLimit,
+    Append, Appended, DeadId, DeadQuery, Engine, Limits, Page, QueueEngine, QueueError, ReadLimit,
     RetryRecord, Settle, Start,
     store::{Store, memory::MemoryStore, sled::SledStore},
     verify::{Report, verify},
@@ -152,9 +152,10 @@ impl Bed {
     ) -> Vec<F::Output> {
         self.memory_store().set_space(MIB, 0);
         let release = async { self.memory_store().set_space(u64::MAX / 2, 0) };
-        // Each is polled once, and so sent, before the last one releases them.
-        let (results, ()) = futures_util::future::join(join_in_order(operations), release).await;
-        results
+        // Each is polled once, and so sent, before the last one releases them; without tokio's
+        // budget, which would put off all but the first 128.
+        let together = futures_util::future::join(join_in_order(operations), release);
+        tokio::task::unconstrained(together).await.0
     }
 
     /// Closes, counts everything anew, and opens again.
@@ -195,6 +196,16 @@ impl Bed {
 
     pub(crate) async fn try_append(&self, events: Vec<NewEvent>) -> Result<Appended, QueueError> {
         self.q().append(batch("wazuh", self.now, events)).await
+    }
+
+    /// Appends alerts as Holdfast's own, which wait for room instead of being refused.
+    pub(crate) async fn append_own(
+        &self,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> Result<(), QueueError> {
+        let events = numbers.into_iter().map(alert).collect();
+        let append = Append { from_source: false, ..batch("holdfast", self.now, events) };
+        self.q().append(append).await.map(|_| ())
     }
 
     /// Appends alerts with these numbers in them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use holdfast_model::{DeadReason, Name, NewEvent, Reject, RejectReason, Timestamp};
 use holdfast_queue::{
     Append, DEAD_STEP_MAX, DeadEnd, DeadId, DeadLetter, DeadQuery, QueueEngine, Settle, Span,
@@ -111,6 +112,19 @@ async fn a_revived_dead_letter_is_pending_again_with_its_history(mut bed: Bed) {
     bed.sound().await;
 }
 
+async fn a_job_s_moves_are_counted_with_the_moves_themselves(mut bed: Bed) {
+    let lane = with_dead(&bed, "slack", 5).await;
+    let job = bed.q().put_job(crate::lanes::job(&lane, "{}".into())).await.unwrap();
+    let ids = vec![dead_id(&lane, 2), dead_id(&lane, 4), dead_id(&lane, 77)];
+    bed.q().revive(ids.clone(), Some(job.id)).await.unwrap();
+    bed.crash(0);
+    // As after a crash that took the answer: what is moved already is not counted again.
+    bed.q().revive(ids, Some(job.id)).await.unwrap();
+    let job = bed.q().jobs().await.unwrap().remove(0);
+    assert_eq!((job.moved, job.cursor), (2, Some(dead_id(&lane, 4))));
+    bed.sound().await;
+}
+
 async fn what_is_settled_and_revived_in_one_commit_is_not_missed(mut bed: Bed) {
     let lane = bed.lane("slack").await;
     bed.append([1]).await;
@@ -122,6 +136,23 @@ async fn what_is_settled_and_revived_in_one_commit_is_not_missed(mut bed: Bed) {
     settled.unwrap();
     assert_eq!(revived.unwrap().len(), 1);
     assert_eq!(bed.ledger(&lane).await.retrying, 1);
+    bed.sound().await;
+}
+
+#[tokio::test]
+async fn what_dies_and_is_purged_in_one_commit_is_gone_and_counted() {
+    let mut bed = Bed::memory();
+    let lane = bed.lane("slack").await;
+    bed.append([1]).await;
+    let event = StoredEvent::of(&bed.events(1).await[0]);
+    let died = Settle { spans: vec![Span::one(1)], dead: vec![dead(event)], ..Settle::default() };
+    let settle = async { bed.q().settle(&lane, vec![died]).await.map(|()| 0) };
+    let purge = bed.q().remove_dead(vec![dead_id(&lane, 1)], DeadEnd::Purged);
+    let both = [Either::Left(settle), Either::Right(purge)];
+    let results = bed.in_one_group(both.into_iter()).await;
+    assert_eq!(results.last().unwrap().as_ref().unwrap(), &1);
+    let ledger = bed.ledger(&lane).await;
+    assert_eq!((ledger.dead, ledger.purged), (0, 1));
     bed.sound().await;
 }
 
@@ -183,6 +214,7 @@ crate::promises!(
     a_removed_dead_letter_is_counted_as_purged_or_expired,
     one_call_removes_no_more_than_one_step,
     a_revived_dead_letter_is_pending_again_with_its_history,
+    a_job_s_moves_are_counted_with_the_moves_themselves,
     what_is_settled_and_revived_in_one_commit_is_not_missed,
     dead_letters_past_their_age_expire_whatever_their_number,
     large_dead_letters_are_removed_and_revived_whole,

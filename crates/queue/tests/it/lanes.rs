@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::Either;
 use holdfast_model::{LaneState, Name, Timestamp};
 use holdfast_queue::{
     AuditEntry, JobProgress, JobRecord, JobState, QueueEngine, Settle, Span, Start, StoredEvent,
@@ -98,6 +99,21 @@ async fn an_abandoned_lane_has_everything_settled_as_expired(mut bed: Bed) {
     bed.sound().await;
 }
 
+#[tokio::test]
+async fn what_is_appended_and_abandoned_in_one_commit_is_expired() {
+    let mut bed = Bed::memory();
+    let lane = bed.lane("slack").await;
+    let append = bed.append_own([1, 2, 3]);
+    let abandon = async { bed.q().abandon_lane(&lane).await.map(|_| ()) };
+    for result in bed.in_one_group([Either::Left(append), Either::Right(abandon)].into_iter()).await
+    {
+        result.unwrap();
+    }
+    let ledger = bed.ledger(&lane).await;
+    assert_eq!((ledger.unsettled, ledger.expired, ledger.imbalance()), (0, 3, 0));
+    bed.sound().await;
+}
+
 pub(crate) fn job(lane: &Name, request: String) -> JobRecord {
     JobRecord {
         id: 0,
@@ -137,13 +153,13 @@ async fn a_job_s_progress_is_stored_with_the_settlements_that_made_it(mut bed: B
     let progress = JobProgress { delivered: 1, duplicate: 0, failed: 1 };
     let jobs = vec![(1, progress), (1, progress), (99, progress)];
     bed.settle(&lane, Settle { jobs, ..delivered([1]) }).await;
-    // A change of the job does not set its progress back.
+    // A change of the job does not set back what is counted elsewhere.
     let paused = JobRecord { state: JobState::Paused, moved: 2, ..first };
     bed.q().put_job(paused).await.unwrap();
     bed.crash(0);
     let jobs = bed.q().jobs().await.unwrap();
     assert_eq!(jobs.len(), 2);
-    assert_eq!((jobs[0].state, jobs[0].moved), (JobState::Paused, 2));
+    assert_eq!((jobs[0].state, jobs[0].moved), (JobState::Paused, 0));
     assert_eq!(jobs[0].progress, JobProgress { delivered: 2, duplicate: 0, failed: 2 });
     assert_eq!(jobs[1], second);
     assert_eq!(bed.q().put_job(job(&lane, "{}".into())).await.unwrap().id, 3);
