@@ -150,7 +150,12 @@ async fn run(config: Config) -> Result<(), RunError> {
         Arc::clone(&jobs_lock),
     );
     stages.rest_tasks.spawn(jobs.run(stages.rest.clone()));
-    stages.rest_tasks.spawn(upkeep(Arc::clone(&engine), clock.clone(), lanes.clone(), stages.rest.clone()));
+    stages.rest_tasks.spawn(upkeep(
+        Arc::clone(&engine),
+        clock.clone(),
+        lanes.clone(),
+        stages.rest.clone(),
+    ));
     metrics.source(api::HTTP_SOURCE);
     let intake = QueueIntake::new(
         Arc::clone(&engine) as Arc<dyn QueueEngine>,
@@ -207,7 +212,9 @@ async fn open_queue(config: &Config, clock: &Clock) -> Result<Arc<Engine>, RunEr
         idempotency_keys_max: config.idempotency.keys_max,
     };
     let now = clock.now();
-    let opened = tokio::task::spawn_blocking(move || Engine::open(&queue.path, limits, queue.reserve_bytes, now));
+    let opened = tokio::task::spawn_blocking(move || {
+        Engine::open(&queue.path, limits, queue.reserve_bytes, now)
+    });
     match opened.await {
         Ok(Ok(engine)) => Ok(Arc::new(engine)),
         Ok(Err(error)) => Err(RunError::Queue(error)),
@@ -234,7 +241,9 @@ fn tokens(config: &Config) -> Result<Vec<Token>, RunError> {
                 .mode(0o600)
                 .open(&path)
                 .map_err(failed)?;
-            file.write_all(format!("{token}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+            file.write_all(format!("{token}\n").as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(failed)?;
             tracing::info!(path = %path.display(), "no tokens are configured; wrote an admin token");
             token
         }
@@ -348,7 +357,11 @@ async fn stop(stages: Stages, patience: Duration, engine: &Engine) {
         token.cancel();
         tasks.close();
         if timeout(patience, tasks.wait()).await.is_err() {
-            tracing::warn!(stage = name, left = tasks.len(), "did not stop in time; nothing is lost");
+            tracing::warn!(
+                stage = name,
+                left = tasks.len(),
+                "did not stop in time; nothing is lost"
+            );
         }
     }
     match timeout(patience, engine.close()).await {

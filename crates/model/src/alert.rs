@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn length_and_depth_have_exact_limits() {
-        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        let nested =
+            |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         assert_eq!(check(nested(ALERT_DEPTH_MAX)), Ok(()));
         assert_eq!(check(nested(ALERT_DEPTH_MAX + 1)), Err(AlertError::TooDeep));
         assert_eq!(check(nested(200_000)), Err(AlertError::TooDeep));

@@ -147,12 +147,7 @@ impl NewEvent {
 // === impl Event ===
 
 impl Event {
-    pub fn new(
-        seq: Seq,
-        new: NewEvent,
-        source: Arc<str>,
-        received_at: Timestamp,
-    ) -> Self {
+    pub fn new(seq: Seq, new: NewEvent, source: Arc<str>, received_at: Timestamp) -> Self {
         let NewEvent { kind, parent, body } = new;
         Self { seq, kind, source, received_at, parent, body, facets: OnceLock::new() }
     }
@@ -165,11 +160,8 @@ impl Event {
 
 impl Clone for Event {
     fn clone(&self) -> Self {
-        let new = NewEvent {
-            kind: self.kind,
-            parent: self.parent.clone(),
-            body: self.body.clone(),
-        };
+        let new =
+            NewEvent { kind: self.kind, parent: self.parent.clone(), body: self.body.clone() };
         Self::new(self.seq, new, Arc::clone(&self.source), self.received_at)
     }
 }
@@ -182,7 +174,15 @@ mod tests {
     fn an_event_id_reads_back_what_it_prints_and_nothing_else() {
         let id = LogId::from_random([1, 2, 3, 40, 50, 60, 70, 80, 90, 100]).event(42);
         assert_eq!(id.to_string().parse(), Ok(id));
-        for bad in ["", "abc-1", "abcdefghij", "abcdefghij-", "abcdefghij-01", "abcdefghij-+1", "ABCDEFGHIJ-1"] {
+        for bad in [
+            "",
+            "abc-1",
+            "abcdefghij",
+            "abcdefghij-",
+            "abcdefghij-01",
+            "abcdefghij-+1",
+            "ABCDEFGHIJ-1",
+        ] {
             assert_eq!(bad.parse::<EventId>(), Err(BadEventId), "{bad}");
         }
     }

@@ -74,7 +74,9 @@ impl Facets {
             _ => None,
         };
         let groups = match alert.pointer("/rule/groups") {
-            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(Into::into).collect(),
+            Some(Value::Array(items)) => {
+                items.iter().filter_map(Value::as_str).map(Into::into).collect()
+            }
             Some(Value::String(one)) => vec![one.as_str().into()],
             _ => Vec::new(),
         };

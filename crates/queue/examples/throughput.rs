@@ -102,6 +102,11 @@ fn rate(what: &str, count: u64, since: Instant) {
     println!("{what:<44} {:>10.0}/s  ({count} in {seconds:.2} s)", count as f64 / seconds);
 }
 
+fn resident(when: &str) {
+    let (now, most) = memory();
+    println!("{when:<44} {now:>7} MiB  (at most {most})");
+}
+
 /// Several writers, each waiting for its own commit before the next.
 async fn append_with(engine: &Engine, writers: u64, per_append: u64, total: u64) -> u64 {
     let writer = |writer: u64| async move {
@@ -181,10 +186,10 @@ async fn backlog(folder: &Path, total: u64) {
     for lane in &lanes {
         engine.open_lane(lane, Start::All).await.unwrap();
     }
-    println!("{:<44} {:>7} MiB", "resident without a backlog", memory().0);
+    resident("resident without a backlog");
     let bytes = append_with(&engine, 2, BATCH, total).await;
     println!("backlog: {total} alerts of {} bytes", bytes / total);
-    println!("{:<44} {:>7} MiB", "resident with the backlog", memory().0);
+    resident("resident with the backlog");
     let live = engine.stats().bytes_live;
     println!("{:<44} {:>10.3}", "live bytes per alert byte", live as f64 / bytes as f64);
     let disk = folder_bytes(folder);
@@ -195,22 +200,23 @@ async fn backlog(folder: &Path, total: u64) {
     let begun = Instant::now();
     let engine = open(folder);
     println!("{:<44} {:>10.2} s", "open with the backlog", begun.elapsed().as_secs_f64());
-    println!("{:<44} {:>7} MiB", "resident after opening", memory().0);
+    resident("resident after opening");
     for events_max in [500, 64] {
         let begun = Instant::now();
         let count = read_all(&engine, events_max).await;
         rate(&format!("read, pages of {events_max}"), count, begun);
     }
-    println!("{:<44} {:>7} MiB", "resident after reading", memory().0);
+    resident("resident after reading");
     settle_all(&engine, &lanes[0], total, BATCH).await;
     settle_all(&engine, &lanes[1], total, 10 * BATCH).await;
+    resident("resident after settling");
     let begun = Instant::now();
     let later = Timestamp(NOW.0 + 48 * 3_600_000);
     while engine.stats().events_in_log > 0 {
         engine.upkeep(later).await.unwrap();
     }
     rate("trim", total, begun);
-    println!("{:<44} {:>7} / {} MiB", "resident at the end / at most", memory().0, memory().1);
+    resident("resident at the end");
     engine.close().await.unwrap();
 }
 

@@ -90,7 +90,8 @@ mod tests {
             role,
             secret: Secret::new(format!("{name}-secret")),
         };
-        let tokens = [token("in", Role::Ingest), token("out", Role::Read), token("soc", Role::Admin)];
+        let tokens =
+            [token("in", Role::Ingest), token("out", Role::Read), token("soc", Role::Admin)];
         let status = |header: &str, role| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, header.parse().unwrap());

@@ -37,17 +37,17 @@ pub(crate) async fn command<T: serde::de::DeserializeOwned + Default>(
     if bytes.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&bytes).map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))
 }
 
 /// Undoes `Content-Encoding: gzip` within the same limit, so that no small body becomes a huge one.
 pub(crate) fn unzip(body: &Bytes, bytes_max: usize) -> Result<Bytes, Problem> {
     let mut plain = Vec::new();
     let limit = bytes_max as u64 + 1;
-    flate2::read::MultiGzDecoder::new(body.as_ref())
-        .take(limit)
-        .read_to_end(&mut plain)
-        .map_err(|error| Problem::new(Kind::BadRequest, format!("the body is not gzip: {error}")))?;
+    flate2::read::MultiGzDecoder::new(body.as_ref()).take(limit).read_to_end(&mut plain).map_err(
+        |error| Problem::new(Kind::BadRequest, format!("the body is not gzip: {error}")),
+    )?;
     if plain.len() > bytes_max {
         let detail = format!("the body is larger than {bytes_max} bytes when unpacked");
         return Err(Problem::new(Kind::TooLarge, detail));
@@ -58,7 +58,9 @@ pub(crate) fn unzip(body: &Bytes, bytes_max: usize) -> Result<Bytes, Problem> {
 impl Api {
     /// Waits for room among the bodies that are in memory.
     pub(crate) async fn body_permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, super::BODIES_KIB_MAX as u32);
+        let kib = u32::try_from(bytes.div_ceil(1024))
+            .unwrap_or(u32::MAX)
+            .clamp(1, super::BODIES_KIB_MAX as u32);
         let bodies = std::sync::Arc::clone(&self.bodies);
         bodies
             .acquire_many_owned(kib)

@@ -12,7 +12,9 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use holdfast_model::{DeadReason, EventId, LogId, Timestamp};
 use holdfast_pipeline::jobs;
-use holdfast_queue::{AttemptNote, DEAD_STEP_MAX, DeadEnd, DeadId, DeadLetter, DeadQuery, QueueEngine};
+use holdfast_queue::{
+    AttemptNote, DEAD_STEP_MAX, DeadEnd, DeadId, DeadLetter, DeadQuery, QueueEngine,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

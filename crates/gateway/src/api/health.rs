@@ -50,7 +50,10 @@ impl Api {
         let lanes = self.engine.lanes();
         let Some(lowest) = lanes.iter().map(|lane| lane.position).min() else { return Vec::new() };
         let name = |lane: &holdfast_queue::LaneSummary| {
-            let state = self.lanes.get(&lane.name).map_or("orphaned", |lane| lane.view().state.state.as_str());
+            let state = self
+                .lanes
+                .get(&lane.name)
+                .map_or("orphaned", |lane| lane.view().state.state.as_str());
             format!("{} ({state})", lane.name)
         };
         lanes.iter().filter(|lane| lane.position == lowest).map(name).collect()

@@ -9,9 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use holdfast_model::{
-    Accepted, IntakeBatch, NewEvent, Reject, RejectReason, intake::Idempotency,
-};
+use holdfast_model::{Accepted, IntakeBatch, NewEvent, Reject, RejectReason, intake::Idempotency};
 use holdfast_queue::{IdempotentAnswer, QueueEngine};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -114,7 +112,8 @@ async fn accept(
     idempotency: Option<Idempotency>,
 ) -> Result<Response, Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let ndjson = !content_type.is_some_and(|value| value.trim_start().starts_with("application/json"));
+    let ndjson =
+        !content_type.is_some_and(|value| value.trim_start().starts_with("application/json"));
     let lines = upload::lines(body, ndjson, api.line_bytes_max);
     let bad = upload::bad_lines(&lines);
     if lines.is_empty() {

@@ -57,14 +57,20 @@ impl Scrape {
         let lane = ["destination"];
         let source = ["source"];
         let scrape = Self {
-            queue_alerts: make.gauges("queue_alerts", "Events that a lane has not settled.", &lane)?,
+            queue_alerts: make.gauges(
+                "queue_alerts",
+                "Events that a lane has not settled.",
+                &lane,
+            )?,
             queue_oldest: make.floats(
                 "queue_oldest_alert_timestamp_seconds",
                 "When the oldest event that a lane has not settled was received; 0: there is none.",
                 &lane,
             )?,
-            queue_bytes: make.gauge("queue_bytes", "Live bytes: log, retry records, dead letters.")?,
-            queue_capacity: make.gauge("queue_capacity_bytes", "Live bytes at which input is refused.")?,
+            queue_bytes: make
+                .gauge("queue_bytes", "Live bytes: log, retry records, dead letters.")?,
+            queue_capacity: make
+                .gauge("queue_capacity_bytes", "Live bytes at which input is refused.")?,
             events_in_log: make.gauge("log_events", "Events that the log holds.")?,
             state: make.gauges(
                 "destination_state",
@@ -76,8 +82,16 @@ impl Scrape {
                 "Until when the destination asked us to wait; 0: it did not.",
                 &lane,
             )?,
-            retries: make.gauges("retries_scheduled", "Events that wait for another try.", &lane)?,
-            dead_letters: make.gauges("dead_letters", "Events that were given up and are kept.", &lane)?,
+            retries: make.gauges(
+                "retries_scheduled",
+                "Events that wait for another try.",
+                &lane,
+            )?,
+            dead_letters: make.gauges(
+                "dead_letters",
+                "Events that were given up and are kept.",
+                &lane,
+            )?,
             imbalance: make.gauges(
                 "ledger_imbalance_alerts",
                 "What a lane's ledger misses: must be 0.",
@@ -94,7 +108,8 @@ impl Scrape {
                 GROUP_ALERTS,
             )?,
             free: make.gauge("storage_free_bytes", "Free bytes on the queue's disk.")?,
-            reserved: make.gauge("storage_reserved_bytes", "Size of the reserve file; 0: given up.")?,
+            reserved: make
+                .gauge("storage_reserved_bytes", "Size of the reserve file; 0: given up.")?,
             dead_bytes: make.gauge("dead_letter_bytes", "Live bytes of dead letters.")?,
             corrupt: {
                 let corrupt = IntCounter::new(

@@ -55,20 +55,40 @@ pub(crate) const BAD_LINES_MAX: usize = 100;
 impl Kind {
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::InvalidLines => (StatusCode::BAD_REQUEST, "invalid-lines", "Some lines are no alerts"),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
+            Self::InvalidLines => {
+                (StatusCode::BAD_REQUEST, "invalid-lines", "Some lines are no alerts")
+            }
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large")
+            }
             Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "queue-full", "The queue is full"),
             Self::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full"),
-            Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The key was used for another request"),
-            Self::UnderWay => (StatusCode::CONFLICT, "key-under-way", "A request with this key is under way"),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed"),
+            Self::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "key-reused",
+                "The key was used for another request",
+            ),
+            Self::UnderWay => {
+                (StatusCode::CONFLICT, "key-under-way", "A request with this key is under way")
+            }
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed")
+            }
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::NotAllowed => (StatusCode::CONFLICT, "not-possible", "This cannot be done now"),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request makes no sense"),
-            Self::UnsupportedType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "The content type is not supported"),
+            Self::BadRequest => {
+                (StatusCode::BAD_REQUEST, "bad-request", "The request makes no sense")
+            }
+            Self::UnsupportedType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-type",
+                "The content type is not supported",
+            ),
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long"),
-            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "The gateway is stopping"),
+            Self::Stopping => {
+                (StatusCode::SERVICE_UNAVAILABLE, "stopping", "The gateway is stopping")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The gateway failed"),
         }
     }
@@ -141,9 +161,8 @@ impl From<QueueError> for Problem {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::NoLane { .. } => Self::new(Kind::NotFound, error.to_string()),
-            QueueError::Closed => {
-                Self::new(Kind::Stopping, error.to_string()).retry_after(std::time::Duration::from_secs(5))
-            }
+            QueueError::Closed => Self::new(Kind::Stopping, error.to_string())
+                .retry_after(std::time::Duration::from_secs(5)),
             other => internal(&other),
         }
     }

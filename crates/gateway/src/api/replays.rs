@@ -100,7 +100,9 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let bad = |detail: &str| Problem::new(Kind::BadRequest, detail);
     if request.from.as_deref().is_some_and(|from| from != "dead_letters") {
-        return Err(bad("`from` must be \"dead_letters\"; a replay of the log is not in this version"));
+        return Err(bad(
+            "`from` must be \"dead_letters\"; a replay of the log is not in this version",
+        ));
     }
     let mut query = request.filter.query()?;
     let owner = request.only.as_ref().map(|id| id.owner.clone());
@@ -210,7 +212,9 @@ pub(crate) async fn act(
     let state = match (action.as_str(), job.state) {
         ("pause", JobState::Running | JobState::Paused) => JobState::Paused,
         ("resume", JobState::Paused | JobState::Running) => JobState::Running,
-        ("cancel", JobState::Paused | JobState::Running | JobState::Cancelled) => JobState::Cancelled,
+        ("cancel", JobState::Paused | JobState::Running | JobState::Cancelled) => {
+            JobState::Cancelled
+        }
         ("pause" | "resume" | "cancel", _) => {
             return Err(Problem::new(Kind::NotAllowed, "the replay has ended"));
         }

@@ -104,8 +104,14 @@ mod tests {
     #[test]
     fn an_object_an_array_and_lines_are_understood() {
         assert_eq!(cut("{\n \"a\": 1\n}\n", false), [good(1, "{\n \"a\": 1\n}")]);
-        assert_eq!(cut("{\"a\":1}\n\n{\"b\":2}\r\n", true), [good(1, "{\"a\":1}"), good(3, "{\"b\":2}")]);
-        assert_eq!(cut("{\"a\":1}\n{\"b\":2}", false), [good(1, "{\"a\":1}"), good(2, "{\"b\":2}")]);
+        assert_eq!(
+            cut("{\"a\":1}\n\n{\"b\":2}\r\n", true),
+            [good(1, "{\"a\":1}"), good(3, "{\"b\":2}")]
+        );
+        assert_eq!(
+            cut("{\"a\":1}\n{\"b\":2}", false),
+            [good(1, "{\"a\":1}"), good(2, "{\"b\":2}")]
+        );
         let array = r#" [ {"a":"],[\"{"}, {"b":[1,{}]} ] "#;
         assert_eq!(cut(array, false), [good(1, r#"{"a":"],[\"{"}"#), good(2, r#"{"b":[1,{}]}"#)]);
         assert_eq!(cut("[]", false), []);
@@ -115,7 +121,11 @@ mod tests {
     #[test]
     fn each_bad_record_is_named_by_its_number() {
         let numbers = |body: &str, ndjson: bool| {
-            cut(body, ndjson).into_iter().filter(|line| !line.2).map(|line| line.0).collect::<Vec<_>>()
+            cut(body, ndjson)
+                .into_iter()
+                .filter(|line| !line.2)
+                .map(|line| line.0)
+                .collect::<Vec<_>>()
         };
         assert_eq!(numbers("{}\nnope\n{}\n[1]", true), [2, 4]);
         assert_eq!(numbers("[{}, 1, {}, ]", false), [2, 4]);

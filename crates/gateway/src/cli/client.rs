@@ -92,7 +92,8 @@ impl Client {
             401 if self.token.is_none() => {
                 output::complain(format_args!(
                     "the gateway needs a token: give --token-file or HOLDFAST_TOKEN, or run this \
-                     where {} can be read", "<state>/admin.token"
+                     where {} can be read",
+                    "<state>/admin.token"
                 ));
                 Exit::Refused
             }

@@ -96,7 +96,10 @@ impl Filter {
             ("until", &self.until),
             ("rule_id", &self.rule_id),
         ];
-        given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?)))).collect()
+        given
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))))
+            .collect()
     }
 
     fn query(&self) -> String {
@@ -112,7 +115,9 @@ impl Filter {
 /// Percent-encodes all but unreserved characters (RFC 3986 section 2.3).
 fn escape(text: &str) -> String {
     let one = |b: u8| match b {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => (b as char).to_string(),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            (b as char).to_string()
+        }
         other => format!("%{other:02X}"),
     };
     text.bytes().map(one).collect()
@@ -207,7 +212,9 @@ fn replay(
 ) -> Result<(), Exit> {
     let client = Client::new(gateway)?;
     let mut job = match id {
-        Some(id) => client.post(&format!("/v1/dead-letters/{}/replay", escape(id)), &json!({}), key)?,
+        Some(id) => {
+            client.post(&format!("/v1/dead-letters/{}/replay", escape(id)), &json!({}), key)?
+        }
         None => client.post("/v1/replays", body, key)?,
     };
     while !no_wait && job["state"] == "running" {
@@ -222,8 +229,13 @@ fn replay(
     } else {
         output::line(format_args!(
             "replay {}: {}; {} of {} done: {} delivered, {} duplicate, {} failed",
-            job["id"], job["state"].as_str().unwrap_or("?"), job["done"], job["total"],
-            job["delivered"], job["duplicate"], job["failed"],
+            job["id"],
+            job["state"].as_str().unwrap_or("?"),
+            job["done"],
+            job["total"],
+            job["delivered"],
+            job["duplicate"],
+            job["failed"],
         ));
     }
     Ok(())

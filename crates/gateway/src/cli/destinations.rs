@@ -73,8 +73,17 @@ pub(crate) fn status(gateway: &Gateway) -> Exit {
 }
 
 fn show(lanes: &[Value]) {
-    const HEAD: &[&str] =
-        &["DESTINATION", "TYPE", "STATE", "PENDING", "RETRYING", "DELIVERED", "DEAD", "OLDEST", "REASON"];
+    const HEAD: &[&str] = &[
+        "DESTINATION",
+        "TYPE",
+        "STATE",
+        "PENDING",
+        "RETRYING",
+        "DELIVERED",
+        "DEAD",
+        "OLDEST",
+        "REASON",
+    ];
     let rows: Vec<Vec<String>> = lanes
         .iter()
         .map(|lane| {

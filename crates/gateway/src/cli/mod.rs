@@ -9,10 +9,7 @@ mod destinations;
 mod output;
 mod queue;
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -120,7 +117,8 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
         Command::Run { config, log_format } => run::main(&config.config, log_format),
         Command::Check { config, json } => check(&config.config, json),
         Command::Reference { markdown } => {
-            let print = if markdown { config::reference::markdown } else { config::reference::toml };
+            let print =
+                if markdown { config::reference::markdown } else { config::reference::toml };
             output::line(format_args!("{}", print().trim_end()));
             Exit::Done
         }
@@ -160,7 +158,10 @@ fn check(path: &std::path::Path, json: bool) -> Exit {
                     .iter()
                     .map(|f| serde_json::json!({ "line": f.line, "key": f.key, "problem": f.problem }))
                     .collect();
-                output::line(format_args!("{}", serde_json::json!({ "ok": false, "faults": faults })));
+                output::line(format_args!(
+                    "{}",
+                    serde_json::json!({ "ok": false, "faults": faults })
+                ));
             } else {
                 output::faults(path, &faults);
             }

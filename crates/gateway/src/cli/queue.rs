@@ -135,7 +135,17 @@ fn show(report: &verify::Report) {
         })
         .collect();
     if !rows.is_empty() {
-        let head = &["LANE", "POSITION", "SEEN", "FILTERED", "DELIVERED", "PENDING", "DEAD", "EXPIRED", "PURGED"];
+        let head = &[
+            "LANE",
+            "POSITION",
+            "SEEN",
+            "FILTERED",
+            "DELIVERED",
+            "PENDING",
+            "DEAD",
+            "EXPIRED",
+            "PURGED",
+        ];
         output::table(head, &rows);
     }
     for problem in &report.problems {

@@ -4,7 +4,6 @@
 //! f                      format, plain text, readable by every version
 //! m                      meta: log id, head, counts
 //! t                      intent: keys of a write that is larger than one atomic batch
-//! c <seq:8> <part>       log chunk, by its first sequence number
 //! l <lane> 0 <part>      lane: position, settled spans, counters, state
 //! r <lane> 0 <seq:8> <generation> <part>   retry record
 //! b <owner>              how many dead letters an owner has
@@ -14,10 +13,17 @@
 //! j <id:8> <part>        replay job
 //! a <number:8> <part>    audit entry
 //! q <key>                a damaged record, set aside under its old key
+//! z <seq:8> <part>       log chunk, by its first sequence number
 //! ```
+//!
+//! Chunks come last, behind a wall of empty keys (`y`, see `store::sled`): sled rewrites a whole leaf
+//! of neighbouring keys, and the small records that change with every commit must not share one
+//! with chunks.
 
 use holdfast_model::Seq;
 
+/// Every chunk's key begins with this.
+pub(crate) const CHUNKS: &[u8] = b"z";
 pub(crate) const FORMAT: &[u8] = b"f";
 pub(crate) const META: &[u8] = b"m";
 pub(crate) const INTENT: &[u8] = b"t";
@@ -34,7 +40,7 @@ fn key(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 pub(crate) fn chunk(first: Seq) -> Vec<u8> {
-    key(b'c', &[&first.to_be_bytes()])
+    key(b'z', &[&first.to_be_bytes()])
 }
 
 pub(crate) fn lane(name: &str) -> Vec<u8> {
@@ -103,7 +109,7 @@ pub(crate) fn under(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
 /// The first sequence number of a chunk's key.
 pub(crate) fn chunk_first(key: &[u8]) -> Option<Seq> {
     match key {
-        [b'c', seq @ .., _part] => Some(Seq::from_be_bytes(seq.try_into().ok()?)),
+        [b'z', seq @ .., _part] => Some(Seq::from_be_bytes(seq.try_into().ok()?)),
         _ => None,
     }
 }

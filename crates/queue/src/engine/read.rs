@@ -61,7 +61,7 @@ pub(super) fn page(
         joining: None,
         stopped: None,
     };
-    let (scan_from, scan_to) = (keys::chunk(begin.unwrap_or(from)), keys::under(b"c").1);
+    let (scan_from, scan_to) = (keys::chunk(begin.unwrap_or(from)), keys::under(keys::CHUNKS).1);
     store
         .scan(&scan_from, &scan_to, &mut |key, value| walk.visit(key, value))
         .map_err(|source| failed("read from", source))?;
@@ -200,7 +200,7 @@ pub(super) fn containing(
     seq: Seq,
 ) -> Result<Option<(Seq, Vec<u8>)>, QueueError> {
     let last = store
-        .last_at(b"c", &part_key(&keys::chunk(seq), usize::from(u8::MAX)))
+        .last_at(keys::CHUNKS, &part_key(&keys::chunk(seq), usize::from(u8::MAX)))
         .map_err(|source| failed("read from", source))?;
     let Some((key, value)) = last else { return Ok(None) };
     let Some(first) = keys::chunk_first(&key) else { return Ok(None) };
@@ -219,7 +219,7 @@ pub(super) fn following(
 ) -> Result<Option<(Seq, Vec<u8>)>, QueueError> {
     let mut found = None;
     store
-        .scan(&keys::chunk(first + 1), &keys::under(b"c").1, &mut |key, value| {
+        .scan(&keys::chunk(first + 1), &keys::under(keys::CHUNKS).1, &mut |key, value| {
             let value = if key.last() == Some(&0) { value.to_vec() } else { Vec::new() };
             found = keys::chunk_first(key).map(|first| (first, value));
             ControlFlow::Break(())

@@ -221,7 +221,7 @@ fn chunks_from(
 ) -> Result<(Vec<Seen>, Option<Seq>), QueueError> {
     let (mut seen, mut damaged): (Vec<Seen>, _) = (Vec::new(), None);
     store
-        .scan(&keys::chunk(from), &keys::under(b"c").1, &mut |key, value| {
+        .scan(&keys::chunk(from), &keys::under(keys::CHUNKS).1, &mut |key, value| {
             let Some(first) = keys::chunk_first(key) else { return ControlFlow::Continue(()) };
             let known = seen.last().is_some_and(|last| last.first == first);
             if key.last() != Some(&0) && known {

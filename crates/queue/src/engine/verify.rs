@@ -94,7 +94,7 @@ fn check_chunks(state: &State, report: &mut Report) -> Result<(), QueueError> {
     let store = &*state.store;
     let mut firsts = Vec::new();
     let mut bytes = 0;
-    scan(store, b"c", |key, value| {
+    scan(store, keys::CHUNKS, |key, value| {
         let first = keys::chunk_first(key);
         if let Some(first) = first
             && firsts.last() != Some(&first)

@@ -27,8 +27,19 @@ const LOCK_TRIES_MAX: u32 = 250;
 const LOCK_WAIT: Duration = Duration::from_millis(20);
 /// A database on a full disk does not open; with this much it does.
 const OPEN_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// How often a scan touches the leaf of each large value it comes by.
+///
+/// sled looks at what its cache holds only after 64 accesses to one of its 256 shards, and a scan
+/// accesses a leaf once: so it would keep up to 64 leaves a shard, of about 80 KiB each. Reading
+/// out 4 million alerts took 261 MiB so, and takes 78 MiB with these, at 6 % of the speed.
+const TOUCHES: usize = 3;
+const LARGE_VALUE_BYTES: usize = 1024;
 const RESERVE_FILE: &str = "reserve";
 const DATABASE_FOLDER: &str = "sled";
+/// Empty keys between the small records and the chunks. sled rewrites a leaf of up to 17 neighbouring
+/// keys as a whole; without the wall each commit would rewrite the newest chunks with the lanes'
+/// records, which doubled disk, memory and time.
+const WALL_KEYS: u8 = 64;
 /// A database in the making. It holds nothing yet, so what a crash left of it may go.
 const NEW_FOLDER: &str = "sled.new";
 
@@ -128,6 +139,10 @@ fn make_new(folder: &Path) -> Result<(), QueueError> {
         fs::remove_dir_all(&draft).map_err(failed)?;
     }
     let db = open_locked(&draft)?;
+    for brick in 0..WALL_KEYS {
+        let key = [b'y', brick];
+        db.insert(key, &[]).map_err(|error| failed(std::io::Error::other(error)))?;
+    }
     db.flush().map_err(|error| failed(std::io::Error::other(error)))?;
     drop(db);
     sync_all_under(&draft).map_err(failed)?;
@@ -226,6 +241,11 @@ impl Store for SledStore {
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
         for row in self.db.range(from..to) {
             let (key, value) = row?;
+            if value.len() >= LARGE_VALUE_BYTES {
+                for _ in 0..TOUCHES {
+                    self.db.contains_key(&key)?;
+                }
+            }
             if let ControlFlow::Break(()) = visit(&key, &value) {
                 break;
             }

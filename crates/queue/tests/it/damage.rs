@@ -12,7 +12,7 @@ use crate::{
 };
 
 fn chunk(first: Seq) -> Vec<u8> {
-    [b"c".as_slice(), &first.to_be_bytes()].concat()
+    [b"z".as_slice(), &first.to_be_bytes()].concat()
 }
 
 #[allow(clippy::ptr_arg, reason = "one signature for all damage; some of it cuts")]
