@@ -118,6 +118,19 @@ struct Stages {
     rest_tasks: TaskTracker,
 }
 
+impl Stages {
+    fn new() -> Self {
+        Self {
+            sources: CancellationToken::new(),
+            lanes: CancellationToken::new(),
+            rest: CancellationToken::new(),
+            source_tasks: TaskTracker::new(),
+            lane_tasks: TaskTracker::new(),
+            rest_tasks: TaskTracker::new(),
+        }
+    }
+}
+
 async fn run(config: Config) -> Result<(), RunError> {
     prepare_state(&config.node.state)?;
     let address = config.server.listen;
@@ -129,14 +142,7 @@ async fn run(config: Config) -> Result<(), RunError> {
     let registry = prometheus::Registry::new();
     registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
     let metrics = Metrics::register(&registry)?;
-    let stages = Stages {
-        sources: CancellationToken::new(),
-        lanes: CancellationToken::new(),
-        rest: CancellationToken::new(),
-        source_tasks: TaskTracker::new(),
-        lane_tasks: TaskTracker::new(),
-        rest_tasks: TaskTracker::new(),
-    };
+    let stages = Stages::new();
     let shutdown_timeout = config.node.shutdown_timeout;
     let tokens = tokens(&config)?;
     let lanes = start_lanes(config.destinations, &engine, &clock, &metrics, &stages).await?;

@@ -89,8 +89,9 @@ mod tests {
     #[test]
     fn only_our_own_names_and_pages_are_served() {
         let json = ("content-type", "application/json; charset=utf-8");
+        type Row<'a> = (Method, &'a [(&'static str, &'a str)], Option<u16>);
         #[rustfmt::skip]
-        let table: &[(Method, &[(&'static str, &str)], Option<u16>)] = &[
+        let table: &[Row<'_>] = &[
             (Method::GET,  &[("host", "localhost:9470")],                                      None),
             (Method::GET,  &[("host", "127.0.0.1:9470")],                                      None),
             (Method::GET,  &[("host", "[::1]:9470")],                                          None),

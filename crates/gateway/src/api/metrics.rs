@@ -30,33 +30,34 @@ const GROUP_ALERTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0,
 /// What is asked when somebody looks.
 pub(crate) struct Scrape {
     registry: Registry,
-    queue_alerts: IntGaugeVec,
-    queue_oldest: GaugeVec,
+    lanes: Lanes,
+    tails: Tails,
     queue_bytes: IntGauge,
     queue_capacity: IntGauge,
     events_in_log: IntGauge,
-    state: IntGaugeVec,
-    throttled_until: GaugeVec,
-    retries: IntGaugeVec,
-    dead_letters: IntGaugeVec,
-    imbalance: IntGaugeVec,
     fsync: Histogram,
     group: Histogram,
     free: IntGauge,
     reserved: IntGauge,
     dead_bytes: IntGauge,
     corrupt: IntCounter,
-    tail_position: IntGaugeVec,
-    tail_unread: IntGaugeVec,
-    tail_last_read: GaugeVec,
 }
 
-impl Scrape {
-    pub(super) fn register(registry: Registry) -> prometheus::Result<Self> {
-        let make = Make { registry: &registry };
+/// What is asked of each lane.
+struct Lanes {
+    queue_alerts: IntGaugeVec,
+    queue_oldest: GaugeVec,
+    state: IntGaugeVec,
+    throttled_until: GaugeVec,
+    retries: IntGaugeVec,
+    dead_letters: IntGaugeVec,
+    imbalance: IntGaugeVec,
+}
+
+impl Lanes {
+    fn register(make: &Make<'_>) -> prometheus::Result<Self> {
         let lane = ["destination"];
-        let source = ["source"];
-        let scrape = Self {
+        Ok(Self {
             queue_alerts: make.gauges(
                 "queue_alerts",
                 "Events that a lane has not settled.",
@@ -67,11 +68,6 @@ impl Scrape {
                 "When the oldest event that a lane has not settled was received; 0: there is none.",
                 &lane,
             )?,
-            queue_bytes: make
-                .gauge("queue_bytes", "Live bytes: log, retry records, dead letters.")?,
-            queue_capacity: make
-                .gauge("queue_capacity_bytes", "Live bytes at which input is refused.")?,
-            events_in_log: make.gauge("log_events", "Events that the log holds.")?,
             state: make.gauges(
                 "destination_state",
                 "1 for the state that a lane is in.",
@@ -97,6 +93,51 @@ impl Scrape {
                 "What a lane's ledger misses: must be 0.",
                 &lane,
             )?,
+        })
+    }
+}
+
+/// What is asked of each source that reads a file.
+struct Tails {
+    tail_position: IntGaugeVec,
+    tail_unread: IntGaugeVec,
+    tail_last_read: GaugeVec,
+}
+
+impl Tails {
+    fn register(make: &Make<'_>) -> prometheus::Result<Self> {
+        let source = ["source"];
+        Ok(Self {
+            tail_position: make.gauges(
+                "source_tail_position_bytes",
+                "How far into its current file a source has read.",
+                &source,
+            )?,
+            tail_unread: make.gauges(
+                "source_tail_unread_bytes",
+                "How much of its current file a source has not read.",
+                &source,
+            )?,
+            tail_last_read: make.floats(
+                "source_tail_last_read_timestamp_seconds",
+                "When a source last read something; 0: never in this run.",
+                &source,
+            )?,
+        })
+    }
+}
+
+impl Scrape {
+    pub(super) fn register(registry: Registry) -> prometheus::Result<Self> {
+        let make = Make { registry: &registry };
+        let scrape = Self {
+            lanes: Lanes::register(&make)?,
+            tails: Tails::register(&make)?,
+            queue_bytes: make
+                .gauge("queue_bytes", "Live bytes: log, retry records, dead letters.")?,
+            queue_capacity: make
+                .gauge("queue_capacity_bytes", "Live bytes at which input is refused.")?,
+            events_in_log: make.gauge("log_events", "Events that the log holds.")?,
             fsync: make.histogram(
                 "storage_fsync_duration_seconds",
                 "How long one sync of the queue took.",
@@ -119,21 +160,6 @@ impl Scrape {
                 registry.register(Box::new(corrupt.clone()))?;
                 corrupt
             },
-            tail_position: make.gauges(
-                "source_tail_position_bytes",
-                "How far into its current file a source has read.",
-                &source,
-            )?,
-            tail_unread: make.gauges(
-                "source_tail_unread_bytes",
-                "How much of its current file a source has not read.",
-                &source,
-            )?,
-            tail_last_read: make.floats(
-                "source_tail_last_read_timestamp_seconds",
-                "When a source last read something; 0: never in this run.",
-                &source,
-            )?,
             registry: registry.clone(),
         };
         make.build_info()?;
@@ -155,17 +181,17 @@ impl Scrape {
     fn lane(&self, lane: &Lane) {
         let name = [lane.name.as_str()];
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        self.queue_alerts.with_label_values(&name).set(signed(lane.ledger.pending));
-        self.retries.with_label_values(&name).set(signed(lane.ledger.retrying));
-        self.dead_letters.with_label_values(&name).set(signed(lane.ledger.dead));
-        self.imbalance.with_label_values(&name).set(lane.ledger.difference);
+        self.lanes.queue_alerts.with_label_values(&name).set(signed(lane.ledger.pending));
+        self.lanes.retries.with_label_values(&name).set(signed(lane.ledger.retrying));
+        self.lanes.dead_letters.with_label_values(&name).set(signed(lane.ledger.dead));
+        self.lanes.imbalance.with_label_values(&name).set(lane.ledger.difference);
         let oldest = lane.oldest_pending_at.map_or(0.0, |at| at.seconds());
-        self.queue_oldest.with_label_values(&name).set(oldest);
+        self.lanes.queue_oldest.with_label_values(&name).set(oldest);
         let until = lane.throttled_until.map_or(0.0, |at| at.seconds());
-        self.throttled_until.with_label_values(&name).set(until);
+        self.lanes.throttled_until.with_label_values(&name).set(until);
         for state in LaneState::NAMES {
             let is = i64::from(state == lane.state);
-            self.state.with_label_values(&[lane.name.as_str(), state]).set(is);
+            self.lanes.state.with_label_values(&[lane.name.as_str(), state]).set(is);
         }
     }
 }
@@ -219,7 +245,7 @@ pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Proble
     }
     for dead in api.engine.dead_boxes() {
         let count = i64::try_from(dead.count).unwrap_or(i64::MAX);
-        api.scrape.dead_letters.with_label_values(&[&dead.owner]).set(count);
+        api.scrape.lanes.dead_letters.with_label_values(&[&dead.owner]).set(count);
     }
     for (micros, events) in api.engine.commits().take_recent() {
         api.scrape.fsync.observe(Duration::from_micros(micros).as_secs_f64());
@@ -231,11 +257,11 @@ pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Proble
         let (name, health) = ([source.name.as_str()], &source.health);
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let position = health.position_bytes.load(Ordering::Relaxed);
-        api.scrape.tail_position.with_label_values(&name).set(signed(position));
+        api.scrape.tails.tail_position.with_label_values(&name).set(signed(position));
         let unread = health.unread_bytes.load(Ordering::Relaxed);
-        api.scrape.tail_unread.with_label_values(&name).set(signed(unread));
+        api.scrape.tails.tail_unread.with_label_values(&name).set(signed(unread));
         let seconds = health.last_read_ms.load(Ordering::Relaxed) as f64 / 1000.0;
-        api.scrape.tail_last_read.with_label_values(&name).set(seconds);
+        api.scrape.tails.tail_last_read.with_label_values(&name).set(seconds);
         // Every combination exists from the start.
         for reason in [DeadReason::Invalid, DeadReason::TooLong] {
             api.metrics.died(&DeadId::source_owner(source.name.as_str()), reason, 0);
