@@ -6,7 +6,7 @@
 //! that no byte of the first try was written; no address and no credential gets into an error.
 //!
 //! Does not promise: that a request was not acted upon when it ends in
-//! [`Reason::InDoubt`](holdfast_model::Reason::InDoubt).
+//! [`Reason::InDoubt`].
 //!
 //! HTTP/1.1 with kept connections, not HTTP/2: each attempt has a connection of its own, so one
 //! that stalls or breaks costs one attempt, and giving up closes it.

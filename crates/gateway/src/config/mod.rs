@@ -8,7 +8,7 @@
 //!
 //! Paths begin with `/`, or with `./` or `../` in the current directory ([`paths`]).
 //!
-//! The settings are constants beside their readers. [`reference`] prints the manual and the
+//! The settings are constants beside their readers. [`mod@reference`] prints the manual and the
 //! commented file from them.
 
 mod connectors;
