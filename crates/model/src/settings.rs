@@ -181,14 +181,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A text, if it is one; for keys that take another form, too.
-    pub fn text_or_other(&self, setting: &Setting) -> Option<&'a str> {
-        match self.node(setting.name) {
-            Some(Node { value: Value::Text(text), .. }) => Some(text),
-            Some(_) | None => None,
-        }
-    }
-
     /// A text that must be given. Reports it when it is missing, and answers an empty one.
     pub fn required_text(&self, setting: &Setting) -> &'a str {
         if self.node(setting.name).is_none() {

@@ -117,12 +117,7 @@ fn read_url(section: &Section<'_>) -> Option<LiveSecret> {
     if !section.has(URL.name) {
         section.fault("", format!("`{}` is missing: {}", URL.name, URL.doc));
     }
-    // An address written as it is is not a secret by itself; one that holds a token belongs into
-    // one of the other forms, and is then treated as one.
-    let spec = match section.text_or_other(&URL) {
-        Some(text) => SecretSpec::Literal(Secret::new(text)),
-        None => section.secret(&URL)?,
-    };
+    let spec = section.secret(&URL)?;
     let secret = resolve(section, URL.name, &spec)?;
     match parse_url(&secret.current()) {
         Ok(_) => Some(secret),
