@@ -7,9 +7,11 @@
 mod body;
 pub mod destinations;
 pub mod http;
+mod message;
 pub mod secrets;
 mod serial;
 pub mod sources;
+mod vendor;
 
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,350 @@
+//! PagerDuty, by Events API v2.
+//!
+//! Promises: one event is one page, because the `dedup_key` is the same for every try; an alert
+//! that resolves a problem resolves its page; a message is within PagerDuty's limits.
+//!
+//! Quirks: 202 means "queued there", not "incident created". A wrong routing key is a 400, not a
+//! 401. No `Retry-After` comes with a 429. After a page was resolved, a late `trigger` opens a new
+//! one. About 120 requests a minute per routing key: set `rate`.
+//!
+//! Source: PagerDuty developer docs, "Events API v2"; PagerDuty/api-schema `reference/events-v2`.
+
+use std::{error::Error, sync::Arc};
+
+use async_trait::async_trait;
+use holdfast_model::{
+    DeliveryError, Destination, Member, Reason, Receipt, Shipment,
+    delivery::Delivered,
+    settings::{Section, Setting},
+};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::{Context, Kind};
+use crate::{
+    http::{Answer, mask},
+    message::{self, Lifecycle, Message, Phase, Severities, clip, one_line},
+    secrets::LiveSecret,
+    vendor::{self, Api, Auth},
+};
+
+pub(super) const KIND: Kind = Kind {
+    name: "pagerduty",
+    summary: "Pages through PagerDuty's Events API v2.",
+    example: r#"
+routing_key = "0123456789abcdef0123456789abcdef"
+group = "problem"
+resolved_by = { "504" = "503" }
+"#,
+    settings: &[
+        &ROUTING_KEY,
+        &URL,
+        &SEVERITY,
+        &message::GROUP,
+        &message::RESOLVED_BY,
+        &message::TEMPLATE,
+    ],
+    batches: false,
+    build,
+};
+
+const ROUTING_KEY: Setting = Setting::optional(
+    "routing_key",
+    "{ file = \"/etc/holdfast/secrets/pagerduty\" }",
+    "The integration key of an \"Events API v2\" integration, 32 characters. Not a REST API key. A secret.",
+);
+
+const URL: Setting = Setting::new(
+    "url",
+    "\"https://events.pagerduty.com/v2/enqueue\"",
+    "Where events go. In the EU service region: \"https://events.eu.pagerduty.com/v2/enqueue\".",
+);
+
+const SEVERITY: Setting = Setting::optional(
+    "severity",
+    "{ low = \"info\", medium = \"warning\", high = \"error\", critical = \"critical\" }",
+    "PagerDuty's word for each severity: \"info\", \"warning\", \"error\" or \"critical\". The default is the example.",
+);
+
+const ROUTING_KEY_CHARS: usize = 32;
+
+/// `payload.summary`.
+const SUMMARY_CHARS_MAX: usize = 1024;
+
+/// `dedup_key`.
+const DEDUP_KEY_CHARS_MAX: usize = 255;
+
+/// The whole body may have 512 KB; what is larger goes without the alert itself.
+const BODY_BYTES_MAX: usize = 500_000;
+
+#[derive(Debug)]
+struct PagerDuty {
+    api: Api,
+    routing_key: LiveSecret,
+    severities: Severities,
+    lifecycle: Lifecycle,
+    template: message::Template,
+}
+
+fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
+    let routing_key = vendor::secret(section, &ROUTING_KEY);
+    let address = vendor::address(section, &URL);
+    let words = ["info", "warning", "error", "critical"];
+    let severities = Severities::read(section, words, &words);
+    let lifecycle = Lifecycle::read(section);
+    let template = message::Template::read(section);
+    let routing_key = routing_key?;
+    let chars = routing_key.current().expose().chars().count();
+    if chars != ROUTING_KEY_CHARS {
+        let problem =
+            format!("it has {chars} characters; an Events v2 key has {ROUTING_KEY_CHARS}");
+        section.fault(ROUTING_KEY.name, problem);
+        return None;
+    }
+    Some(Arc::new(PagerDuty {
+        api: Api::new(section, context, address?, Auth::None)?,
+        routing_key,
+        severities: severities?,
+        lifecycle: lifecycle?,
+        template: template?,
+    }))
+}
+
+#[async_trait]
+impl Destination for PagerDuty {
+    async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
+        let [member] = shipment.members.as_slice() else {
+            return Err(DeliveryError::new(Reason::Render));
+        };
+        let mut receipt = Receipt::default();
+        // Resolving is idempotent there, so a try that failed between two may repeat the first.
+        for body in self.bodies(member) {
+            let answer = self.api.json(Method::POST, self.api.url()?, &body).await?;
+            receipt = self.judge(&answer).map_err(|error| self.masked(error))?;
+        }
+        Ok(Delivered::All(receipt))
+    }
+
+    fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        let (key, api) = (self.routing_key.refresh(), self.api.refresh());
+        Ok(key? | api?)
+    }
+}
+
+// === impl PagerDuty ===
+
+impl PagerDuty {
+    /// One event to trigger, or one for each problem that ends.
+    fn bodies(&self, member: &Member) -> Vec<Value> {
+        let message = Message::of(member);
+        let routing_key = self.routing_key.current();
+        let routing_key = routing_key.expose();
+        match self.lifecycle.phase(&message) {
+            Phase::Open { key } => vec![self.trigger(&message, &key, routing_key)],
+            Phase::Resolve { keys } => {
+                let resolve = |key: &String| json!({ "routing_key": routing_key, "event_action": "resolve", "dedup_key": key });
+                keys.iter().map(resolve).collect()
+            }
+        }
+    }
+
+    fn trigger(&self, message: &Message, key: &str, routing_key: &str) -> Value {
+        let summary = self.template.render(message).unwrap_or_else(|| message.title.clone());
+        let source = message.agent_name.as_deref().unwrap_or("wazuh");
+        let mut body = json!({
+            "routing_key": routing_key,
+            "event_action": "trigger",
+            "dedup_key": clip(key, DEDUP_KEY_CHARS_MAX),
+            "client": "Holdfast",
+            "payload": {
+                "summary": one_line(&summary, SUMMARY_CHARS_MAX),
+                "source": one_line(source, SUMMARY_CHARS_MAX),
+                "severity": self.severities.word(message.severity),
+                "timestamp": message.at,
+                "component": message.rule_id.as_ref().map(|id| format!("rule {id}")),
+                "group": message.groups.first(),
+                "class": message.groups.last(),
+                "custom_details": details(message),
+            },
+        });
+        // A field without a value is left out: the schema knows no null.
+        if let Some(payload) = body["payload"].as_object_mut() {
+            payload.retain(|_, value| !value.is_null());
+        }
+        if body.to_string().len() > BODY_BYTES_MAX {
+            let note = format!("left out for its length; event {}", message.id);
+            body["payload"]["custom_details"]["alert"] = note.into();
+        }
+        body
+    }
+
+    fn judge(&self, answer: &Answer) -> Result<Receipt, DeliveryError> {
+        if let Err(error) = self.api.verdict(answer) {
+            // 400 is both "this event is invalid" and "this key is wrong"; the words tell them apart.
+            let names_key = error.excerpt.to_ascii_lowercase().contains("routing");
+            let wrong_key = error.status == Some(400) && names_key;
+            return Err(if wrong_key {
+                self.api.failure(Reason::Unauthorized, answer)
+            } else {
+                error
+            });
+        }
+        // The answer's body may be lost: 202 is the vendor's word.
+        let said = self.api.read(answer).unwrap_or_default();
+        Ok(Receipt {
+            status: Some(answer.status.as_u16()),
+            remote_id: said["dedup_key"].as_str().map(str::to_owned),
+            duplicate: false,
+        })
+    }
+
+    fn masked(&self, mut error: DeliveryError) -> DeliveryError {
+        error.excerpt = mask(&error.excerpt, &[self.routing_key.current()]);
+        error
+    }
+}
+
+fn details(message: &Message) -> Value {
+    let mut details = Map::new();
+    for fact in &message.facts {
+        details.insert(fact.name.to_owned(), fact.value.clone().into());
+    }
+    details.insert("Level".into(), message.level_text().into());
+    details.insert("Event".into(), message.id.clone().into());
+    if let Some(log) = &message.log {
+        details.insert("Log".into(), log.clone().into());
+    }
+    details.insert("alert".into(), message.alert.clone());
+    Value::Object(details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        http::fake::{Act, Fake, answer},
+        message::samples,
+        testing::{alert, build as build_kind, context, fault, shipment},
+    };
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    const ACCEPTED: &str = r#"{"status":"success","message":"Event processed","dedup_key":"k1"}"#;
+
+    fn destination(fake: &Fake, more: &str) -> Arc<dyn Destination> {
+        let table = format!("routing_key = \"{KEY}\"\nurl = \"{}/v2/enqueue\"\n{more}", fake.url);
+        build_kind(&KIND, &table, &context()).unwrap()
+    }
+
+    async fn sent(more: &str, member: Member) -> Vec<Value> {
+        let fake = Fake::start([Act::Say(answer("202 Accepted", "", ACCEPTED))]).await;
+        destination(&fake, more).deliver(&shipment([member])).await.unwrap();
+        let seen = fake.seen();
+        assert!(seen.iter().all(|seen| seen.line == "POST /v2/enqueue HTTP/1.1"));
+        assert!(seen.iter().all(|seen| seen.header("content-type") == Some("application/json")));
+        seen.iter().map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect()
+    }
+
+    /// What PagerDuty's schema `CreateAnEventRequestBody` demands of a trigger, in our words.
+    fn assert_valid_trigger(name: &str, body: &Value) {
+        let chars = |value: &Value| value.as_str().map_or(0, |text| text.chars().count());
+        assert_eq!(body["routing_key"], KEY, "{name}");
+        assert_eq!(body["event_action"], "trigger", "{name}");
+        assert!((1..=255).contains(&chars(&body["dedup_key"])), "{name}");
+        let payload = &body["payload"];
+        assert!((1..=1024).contains(&chars(&payload["summary"])), "{name}");
+        assert!(chars(&payload["source"]) >= 1, "{name}");
+        let words = ["critical", "error", "warning", "info"];
+        assert!(words.contains(&payload["severity"].as_str().unwrap()), "{name}");
+        assert!(payload["custom_details"].is_object(), "{name}");
+        assert!(payload.as_object().unwrap().values().all(|value| !value.is_null()), "{name}");
+        assert!(body.to_string().len() <= 512_000, "{name}");
+    }
+
+    #[tokio::test]
+    async fn every_sample_is_a_valid_trigger() {
+        for (name, member) in samples::all() {
+            let bodies = sent("", member).await;
+            assert_eq!(bodies.len(), 1);
+            assert_valid_trigger(&name, &bodies[0]);
+        }
+        assert_valid_trigger("hostile", &sent("", samples::hostile()).await[0]);
+        let huge = format!(r#"{{"rule":{{"level":12}},"full_log":"{}"}}"#, "x".repeat(900_000));
+        let body = &sent("", alert(1, huge)).await[0];
+        assert_valid_trigger("huge", body);
+        assert_eq!(
+            body["payload"]["custom_details"]["alert"],
+            "left out for its length; event abcdefghij-1"
+        );
+    }
+
+    #[tokio::test]
+    async fn every_try_has_the_same_dedup_key_and_the_receipt_has_theirs() {
+        let fake = Fake::start([Act::Say(answer("202 Accepted", "", ACCEPTED))]).await;
+        let destination = destination(&fake, "");
+        let shipment = shipment([alert(7, r#"{"rule":{"level":12,"description":"door"}}"#)]);
+        for _ in 0..2 {
+            let Delivered::All(receipt) = destination.deliver(&shipment).await.unwrap() else {
+                panic!("one event has one answer")
+            };
+            assert_eq!(receipt.remote_id.as_deref(), Some("k1"));
+        }
+        let seen = fake.seen();
+        assert_eq!(seen[0].body, seen[1].body);
+        let body: Value = serde_json::from_slice(&seen[0].body).unwrap();
+        assert_eq!(body["dedup_key"], "abcdefghij-7.lane");
+        assert_eq!(body["payload"]["severity"], "error");
+        assert_eq!(body["payload"]["summary"], "door");
+    }
+
+    #[tokio::test]
+    async fn a_resolving_rule_resolves_what_the_problem_opened() {
+        let settings = "group = \"problem\"\nresolved_by = { \"504\" = \"503\" }";
+        let with_rule = |rule: &str| {
+            alert(1, format!(r#"{{"rule":{{"id":"{rule}","level":3}},"agent":{{"id":"001"}}}}"#))
+        };
+        let open = &sent(settings, with_rule("504")).await[0];
+        let close = &sent(settings, with_rule("503")).await[0];
+        let expected = json!({
+            "routing_key": KEY, "event_action": "resolve", "dedup_key": open["dedup_key"],
+        });
+        assert_eq!(close, &expected);
+    }
+
+    #[tokio::test]
+    async fn each_answer_has_its_meaning() {
+        let wrong_key =
+            r#"{"status":"invalid event","errors":["Length of 'routing_key' is incorrect"]}"#;
+        let invalid = r#"{"status":"invalid event","errors":["'payload.severity' is invalid"]}"#;
+        #[rustfmt::skip]
+        let table = [
+            ("400 Bad Request", wrong_key, Reason::Unauthorized),
+            ("400 Bad Request", "Invalid routing key", Reason::Unauthorized),
+            ("400 Bad Request", invalid, Reason::Refused),
+            ("413 Too Large", "", Reason::TooLarge),
+            ("429 Too Many Requests", "", Reason::Throttled),
+            ("500 Internal Server Error", "", Reason::ServerFault),
+            ("301 Moved Permanently", "", Reason::Misconfigured),
+        ];
+        for (status, body, expected) in table {
+            let fake = Fake::start([Act::Say(answer(status, "", body))]).await;
+            let shipment = shipment([alert(1, "{}")]);
+            let error = destination(&fake, "").deliver(&shipment).await.unwrap_err();
+            assert_eq!(error.reason, expected, "{status} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_the_answer_repeats_is_masked() {
+        let body = format!("no such routing key {KEY}");
+        let fake = Fake::start([Act::Say(answer("400 Bad Request", "", &body))]).await;
+        let result = destination(&fake, "").deliver(&shipment([alert(1, "{}")])).await;
+        assert_eq!(result.unwrap_err().excerpt, "no such routing key [masked]");
+    }
+
+    #[test]
+    fn a_rest_api_key_is_told_from_a_routing_key() {
+        let problem = fault(&KIND, "routing_key = \"01234567890123456789\"", &context());
+        assert!(problem.contains("it has 20 characters"), "{problem}");
+        assert!(!problem.contains("0123"), "{problem}");
+    }
+}

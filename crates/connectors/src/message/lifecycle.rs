@@ -1,0 +1,144 @@
+//! Which alerts are one problem, and which alert ends it.
+//!
+//! Pure. A destination that keeps things open (a page, a ticket, a case) asks what an event does
+//! to which problem; without these settings every event is a problem of its own that nothing ends.
+
+use std::collections::HashMap;
+
+use holdfast_model::settings::{Node, Section, Setting, Value};
+use sha2::{Digest, Sha256};
+
+use super::Message;
+
+pub(crate) const GROUP: Setting = Setting::new(
+    "group",
+    "\"event\"",
+    "What becomes one open thing there: \"event\" (each event) or \"problem\" (all alerts of one rule on one agent until it is closed).",
+);
+
+pub(crate) const RESOLVED_BY: Setting = Setting::optional(
+    "resolved_by",
+    "{ \"504\" = \"503\" }",
+    "Which rule ends the problem of which other one on the same agent: problem = resolving rule. Only with group = \"problem\".",
+);
+
+/// What an event does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is a problem, or more of one.
+    Open { key: String },
+    /// It ends these problems.
+    Resolve { keys: Vec<String> },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Lifecycle {
+    by_problem: bool,
+    /// Resolving rule → the rules whose problems it ends.
+    ends: HashMap<String, Vec<String>>,
+}
+
+impl Lifecycle {
+    /// Reads both keys and reports their faults.
+    pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
+        let by_problem = section.word(&GROUP, &["event", "problem"]) == "problem";
+        let given = section.has(RESOLVED_BY.name);
+        let Some(table) = section.table(RESOLVED_BY.name) else {
+            return (!given).then_some(Self { by_problem, ends: HashMap::new() });
+        };
+        if !by_problem {
+            section.fault(RESOLVED_BY.name, "it needs group = \"problem\"");
+            return None;
+        }
+        let mut ends: HashMap<String, Vec<String>> = HashMap::new();
+        let mut all_good = true;
+        for (problem, Node { value, .. }) in table.entries() {
+            let resolving = match value {
+                Value::Text(rule) => rule.clone(),
+                Value::Integer(rule) => rule.to_string(),
+                _ => {
+                    table.fault(problem, "it must be a rule's id, as \"503\"");
+                    all_good = false;
+                    continue;
+                }
+            };
+            ends.entry(resolving).or_default().push(problem.clone());
+        }
+        all_good.then_some(Self { by_problem, ends })
+    }
+
+    pub(crate) fn phase(&self, message: &Message) -> Phase {
+        let rule = message.rule_id.as_deref().unwrap_or("");
+        if let Some(problems) = self.ends.get(rule) {
+            return Phase::Resolve {
+                keys: problems.iter().map(|rule| problem_key(rule, message)).collect(),
+            };
+        }
+        let key = if self.by_problem { problem_key(rule, message) } else { message.key.clone() };
+        Phase::Open { key }
+    }
+}
+
+/// The same for every alert of one rule on one agent of one manager; 43 characters.
+fn problem_key(rule: &str, message: &Message) -> String {
+    let manager = super::facts::text(&message.alert, "/manager/name").unwrap_or_default();
+    let agent = message.agent_id.as_deref().unwrap_or("");
+    let hash = Sha256::digest(format!("{manager}|{rule}|{agent}"));
+    let hex: String = hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
+    format!("wz-{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::testing::alert;
+
+    fn phase(lifecycle: &Lifecycle, rule: &str, agent: &str) -> Phase {
+        let body = format!(r#"{{"rule":{{"id":"{rule}"}},"agent":{{"id":"{agent}"}}}}"#);
+        lifecycle.phase(&Message::of(&alert(1, body)))
+    }
+
+    fn read(entries: Vec<(&str, Value)>) -> Result<Lifecycle, Vec<String>> {
+        let entries: Vec<_> = entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), Node { line: 1, value }))
+            .collect();
+        let faults = RefCell::default();
+        let read = Lifecycle::read(&Section::new("d", 1, &entries, &faults));
+        read.ok_or_else(|| faults.into_inner().into_iter().map(|fault| fault.key).collect())
+    }
+
+    fn pair(problem: &str, rule: Value) -> Value {
+        Value::Table(vec![(problem.to_owned(), Node { line: 1, value: rule })])
+    }
+
+    #[test]
+    fn without_settings_each_event_is_its_own_problem() {
+        let lifecycle = read(vec![]).unwrap();
+        let key = "abcdefghij-1.lane".to_owned();
+        assert_eq!(phase(&lifecycle, "504", "001"), Phase::Open { key });
+    }
+
+    #[test]
+    fn a_resolving_rule_ends_the_problem_of_the_same_agent_only() {
+        let group = Value::Text("problem".into());
+        let pairs = pair("504", Value::Integer(503));
+        let lifecycle = read(vec![("group", group), ("resolved_by", pairs)]).unwrap();
+        let Phase::Open { key } = phase(&lifecycle, "504", "001") else { panic!("it opens") };
+        assert_eq!(key.len(), 43);
+        assert_eq!(phase(&lifecycle, "503", "001"), Phase::Resolve { keys: vec![key.clone()] });
+        assert_ne!(phase(&lifecycle, "503", "002"), Phase::Resolve { keys: vec![key] });
+    }
+
+    #[test]
+    fn what_cannot_work_is_a_fault() {
+        let pairs = || pair("504", Value::Text("503".into()));
+        assert_eq!(read(vec![("resolved_by", pairs())]).unwrap_err(), ["d.resolved_by"]);
+        let group = Value::Text("problem".into());
+        let wrong = pair("504", Value::Bool(true));
+        let faults = read(vec![("group", group), ("resolved_by", wrong)]).unwrap_err();
+        assert_eq!(faults, ["d.resolved_by.504"]);
+    }
+}

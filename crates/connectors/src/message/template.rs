@@ -1,0 +1,126 @@
+//! A message in the operator's own words: minijinja, with limits.
+//!
+//! Promises: a template that does not compile is a fault of the configuration; one that errs with
+//! an event does not cost the event: the usual text is sent with a note. What is missing is empty.
+//!
+//! The text is the operator's, mark-up included, so it is not escaped; `| e` is not HTML here.
+
+use holdfast_model::settings::{Section, Setting};
+use minijinja::{Environment, UndefinedBehavior, context};
+
+use super::{Message, clip};
+
+pub(crate) const TEMPLATE: Setting = Setting::optional(
+    "template",
+    "\"{{ alert.rule.description }} on {{ alert.agent.name }}\"",
+    "The text of the message as a minijinja template over `alert` (Wazuh's JSON), `event` (`id`, `kind`, `received_at`) and `message` (`title`, `severity`, `level`, `text`). What is missing is empty. At most 64 KiB come out. Default: a text that fits the kind of alert.",
+);
+
+/// Longest text that comes out, in bytes.
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// How many steps a template may take, so that a loop cannot hold a lane.
+const STEPS_MAX: u64 = 100_000;
+
+const NAME: &str = "template";
+
+/// The operator's template, if there is one.
+#[derive(Debug)]
+pub(crate) struct Template(Option<Environment<'static>>);
+
+impl Template {
+    /// Reads the key and reports a template that does not compile.
+    pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
+        if section.node(TEMPLATE.name).is_none() {
+            return Some(Self(None));
+        }
+        let source = section.text(&TEMPLATE)?;
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_fuel(Some(STEPS_MAX));
+        match environment.add_template_owned(NAME, source.to_owned()) {
+            Ok(()) => Some(Self(Some(environment))),
+            Err(error) => {
+                section.fault(TEMPLATE.name, format!("it does not compile: {error:#}"));
+                None
+            }
+        }
+    }
+
+    /// The operator's text; `None` when there is no template, so that the usual message is sent.
+    /// A template that errs gives the usual text with a note.
+    pub(crate) fn render(&self, message: &Message) -> Option<String> {
+        let environment = self.0.as_ref()?;
+        let values = context! {
+            alert => minijinja::Value::from_serialize(&message.alert),
+            event => context! { id => message.id, kind => message.kind.as_str(), received_at => message.at },
+            message => context! {
+                title => message.title, severity => message.severity.as_str(),
+                level => message.level, text => message.plain(),
+            },
+        };
+        let rendered = environment.get_template(NAME).and_then(|template| template.render(values));
+        Some(match rendered {
+            Ok(text) if text.len() <= OUTPUT_BYTES_MAX => text,
+            Ok(text) => {
+                clip(&text[..text.floor_char_boundary(OUTPUT_BYTES_MAX)], OUTPUT_BYTES_MAX / 4)
+                    .into_owned()
+            }
+            Err(error) => format!("{}\n\n[the template failed: {error}]", message.plain()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use holdfast_model::settings::{Node, Value};
+
+    use super::*;
+    use crate::testing::alert;
+
+    fn render(template: &str, body: &str) -> Result<String, String> {
+        let entries =
+            vec![(TEMPLATE.name.to_owned(), Node { line: 3, value: Value::Text(template.into()) })];
+        let faults = RefCell::default();
+        let section = Section::new("destinations.x", 1, &entries, &faults);
+        let template = Template::read(&section);
+        match template {
+            Some(template) => {
+                Ok(template.render(&Message::of(&alert(1, body.to_owned()))).unwrap())
+            }
+            None => Err(faults.borrow()[0].problem.clone()),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_empty_at_any_depth() {
+        let text = render(
+            "[{{ alert.rule.id }}|{{ alert.no.such.thing }}|{{ message.severity }}]",
+            r#"{"rule":{"id":"7"}}"#,
+        );
+        assert_eq!(text.unwrap(), "[7||low]");
+    }
+
+    #[test]
+    fn a_template_that_does_not_compile_is_a_fault() {
+        let problem = render("{{ alert.", "{}").unwrap_err();
+        assert!(problem.starts_with("it does not compile: "), "{problem}");
+    }
+
+    #[test]
+    fn a_template_that_errs_or_never_ends_still_sends_the_usual_text() {
+        for template in [
+            "{{ 1 // 0 }}",
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}",
+        ] {
+            let text = render(template, r#"{"rule":{"description":"broken door"}}"#).unwrap();
+            assert!(
+                text.starts_with("broken door\n") && text.contains("[the template failed: "),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What every vendor's HTTP API has in common: an address, credentials, one client, and answers
+//! whose secrets are masked before anybody sees them.
+//!
+//! Promises: a secret that changes in its file is used from the next request on; no answer's
+//! excerpt repeats one. Does not promise any meaning of an answer: that is the vendor's file.
+
+use std::{error::Error, fmt};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use holdfast_model::{
+    DeliveryError, Reason, Secret,
+    settings::{Section, Setting},
+};
+use reqwest::{
+    Method, Request, Url,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+
+use crate::{
+    destinations::Context,
+    http::{self, Answer},
+    secrets::{LiveSecret, Place},
+};
+
+/// Most of a vendor's answer that is read where its body means something, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// How requests prove who we are.
+#[derive(Debug)]
+pub(crate) enum Auth {
+    /// The address is the credential, or there is none.
+    None,
+    /// A header with a word before the secret: `Authorization: Bearer …`.
+    Header { name: HeaderName, prefix: &'static str, secret: LiveSecret },
+    /// RFC 7617.
+    Basic { user: String, password: LiveSecret },
+}
+
+/// One vendor's API.
+#[derive(Debug)]
+pub(crate) struct Api {
+    client: http::Client,
+    address: LiveSecret,
+    auth: Auth,
+}
+
+/// Why an address cannot be used. It does not repeat the address, which may be a secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadUrl {
+    #[error("it is not an address: {0}")]
+    Syntax(String),
+    #[error("it must begin with http:// or https://")]
+    Scheme,
+    #[error("it must hold no user and password; there are settings for them")]
+    Credentials,
+}
+
+pub(crate) fn parse_url(secret: &Secret) -> Result<Url, BadUrl> {
+    let url: Url = secret.expose().parse().map_err(|error| BadUrl::Syntax(format!("{error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(BadUrl::Scheme);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(BadUrl::Credentials);
+    }
+    Ok(url)
+}
+
+/// Reads a secret that need not be given.
+pub(crate) fn optional_secret(section: &Section<'_>, setting: &Setting) -> Option<LiveSecret> {
+    let spec = section.secret(setting)?;
+    match LiveSecret::resolve(&spec) {
+        Ok(secret) => Some(secret),
+        Err(error) => {
+            section.fault(setting.name, holdfast_model::Chain(&error));
+            None
+        }
+    }
+}
+
+/// Reads a secret that must be given.
+pub(crate) fn secret(section: &Section<'_>, setting: &Setting) -> Option<LiveSecret> {
+    if !section.has(setting.name) {
+        section.fault("", format!("`{}` is missing: {}", setting.name, setting.doc));
+    }
+    optional_secret(section, setting)
+}
+
+/// Reads an address that must be given unless it has a default. It may be a secret.
+pub(crate) fn address(section: &Section<'_>, setting: &Setting) -> Option<LiveSecret> {
+    let found = match (section.node(setting.name), setting.default) {
+        (None, Some(default)) => {
+            let default = Secret::new(default.trim_matches('"'));
+            LiveSecret::resolve(&holdfast_model::settings::SecretSpec::Literal(default)).ok()?
+        }
+        _ => secret(section, setting)?,
+    };
+    match parse_url(&found.current()) {
+        Ok(_) => Some(found),
+        Err(error) => {
+            section.fault(setting.name, error);
+            None
+        }
+    }
+}
+
+// === impl Api ===
+
+impl Api {
+    /// Reports what is wrong with it.
+    pub(crate) fn new(
+        section: &Section<'_>,
+        context: &Context,
+        address: LiveSecret,
+        auth: Auth,
+    ) -> Option<Self> {
+        let fault = |error: &dyn fmt::Display| section.fault("", error);
+        let url = parse_url(&address.current()).map_err(|error| fault(&error)).ok()?;
+        auth.header().map_err(|error| fault(&error)).ok()?;
+        // An address in a file may become https later.
+        let tls = url.scheme() == "https" || matches!(address.place(), Place::File(_));
+        let client = http::client(http::Settings { timeout: context.timeout, tls });
+        Some(Self { client: client.map_err(|error| fault(&error)).ok()?, address, auth })
+    }
+
+    /// The address as configured.
+    pub(crate) fn url(&self) -> Result<Url, DeliveryError> {
+        parse_url(&self.address.current())
+            .map_err(|error| DeliveryError::caused_by(Reason::Misconfigured, error))
+    }
+
+    /// The address with a path behind its own: `https://host/tenant` and `api/v1` make
+    /// `https://host/tenant/api/v1`. The path's segments must be encoded where they need to be.
+    pub(crate) fn at(&self, path: &str) -> Result<Url, DeliveryError> {
+        let mut url = self.url()?;
+        let joined =
+            format!("{}/{}", url.path().trim_end_matches('/'), path.trim_start_matches('/'));
+        url.set_path(&joined);
+        Ok(url)
+    }
+
+    /// Sends JSON once. Whatever is answered is `Ok`; read it with [`Self::verdict`] first.
+    pub(crate) async fn json(
+        &self,
+        method: Method,
+        url: Url,
+        body: &Value,
+    ) -> Result<Answer, DeliveryError> {
+        self.send(method, url, "application/json", body.to_string().into_bytes(), &[]).await
+    }
+
+    /// Asks without a body.
+    pub(crate) async fn get(&self, url: Url) -> Result<Answer, DeliveryError> {
+        let mut request = Request::new(Method::GET, url);
+        self.authorize(request.headers_mut())?;
+        self.client.send(request, BODY_BYTES_MAX).await
+    }
+
+    /// Sends any body once, with headers of its own.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        content_type: &'static str,
+        body: Vec<u8>,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Answer, DeliveryError> {
+        let mut request = Request::new(method, url);
+        let all = request.headers_mut();
+        all.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        for (name, value) in headers {
+            all.insert(name, value.clone());
+        }
+        self.authorize(all)?;
+        *request.body_mut() = Some(body.into());
+        self.client.send(request, BODY_BYTES_MAX).await
+    }
+
+    /// What the status says by itself, with an excerpt.
+    pub(crate) fn verdict(&self, answer: &Answer) -> Result<(), DeliveryError> {
+        answer.verdict(&self.secrets())
+    }
+
+    /// A failure the vendor described in its own way.
+    pub(crate) fn failure(&self, reason: Reason, answer: &Answer) -> DeliveryError {
+        let mut error = DeliveryError::new(reason)
+            .with_status(answer.status.as_u16())
+            .with_excerpt(answer.excerpt(&self.secrets()));
+        if reason == Reason::Throttled || reason == Reason::ServerFault {
+            error.retry_after = http::retry_after(&answer.headers, std::time::SystemTime::now());
+        }
+        error
+    }
+
+    /// The whole answer as JSON; `BadAnswer` with an excerpt when it is something else.
+    pub(crate) fn read(&self, answer: &Answer) -> Result<Value, DeliveryError> {
+        serde_json::from_slice(answer.body()?).map_err(|error| DeliveryError {
+            source: Some(error.into()),
+            ..self.failure(Reason::BadAnswer, answer)
+        })
+    }
+
+    pub(crate) fn refresh(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        let address = self.address.refresh();
+        let auth = match &self.auth {
+            Auth::None => Ok(false),
+            Auth::Header { secret, .. } | Auth::Basic { password: secret, .. } => secret.refresh(),
+        };
+        let changed = address? | auth?;
+        self.url()?;
+        self.auth.header()?;
+        Ok(changed)
+    }
+
+    /// What is masked wherever an answer is shown.
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
+        let address = self.address.current();
+        let mut secrets = self.auth.secrets();
+        if let Ok(url) = parse_url(&address) {
+            // What a server repeats of an address is what it saw of it.
+            let path = url
+                .query()
+                .map_or(url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+            secrets.push(Secret::new(path));
+        }
+        secrets.push(address);
+        secrets
+    }
+
+    fn authorize(&self, headers: &mut HeaderMap) -> Result<(), DeliveryError> {
+        let header = self.auth.header();
+        let header = header.map_err(|error| DeliveryError {
+            source: Some(error),
+            ..DeliveryError::new(Reason::Misconfigured)
+        })?;
+        headers.extend(header);
+        Ok(())
+    }
+}
+
+// === impl Auth ===
+
+impl Auth {
+    fn header(&self) -> Result<Option<(HeaderName, HeaderValue)>, Box<dyn Error + Send + Sync>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Header { name, prefix, secret } => Some((name.clone(), secret.header(prefix)?)),
+            Self::Basic { .. } => {
+                let mut value = HeaderValue::from_str(&format!("Basic {}", self.encoded()))?;
+                value.set_sensitive(true);
+                Some((header::AUTHORIZATION, value))
+            }
+        })
+    }
+
+    fn encoded(&self) -> String {
+        match self {
+            Self::Basic { user, password } => {
+                BASE64_STANDARD.encode(format!("{user}:{}", password.current().expose()))
+            }
+            Self::None | Self::Header { .. } => String::new(),
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Header { secret, .. } => vec![secret.current()],
+            Self::Basic { password, .. } => vec![password.current(), Secret::new(self.encoded())],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_http_without_credentials_and_is_not_repeated() {
+        let problem = |text: &str| parse_url(&Secret::new(text)).unwrap_err().to_string();
+        assert!(problem("ftp://x/secret").starts_with("it must begin with"));
+        assert!(problem("https://u:p@x/secret").starts_with("it must hold no user"));
+        assert!(!problem("secret").contains("secret"));
+        assert!(parse_url(&Secret::new("https://hooks.example/T0/B0/x")).is_ok());
+    }
+}
