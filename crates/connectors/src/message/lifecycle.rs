@@ -3,7 +3,7 @@
 //! Pure. A destination that keeps things open (a page, a ticket, a case) asks what an event does
 //! to which problem; without these settings every event is a problem of its own that nothing ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use holdfast_model::settings::{Node, Section, Setting, Value};
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ pub(crate) const GROUP: Setting = Setting::new(
 pub(crate) const RESOLVED_BY: Setting = Setting::optional(
     "resolved_by",
     "{ \"504\" = \"503\" }",
-    "Which rule ends the problem of which other one on the same agent: problem = resolving rule. Only with group = \"problem\".",
+    "Which rule ends the problem of which other one on the same agent: problem = resolving rule. The rules named here are grouped by problem whatever `group` says.",
 );
 
 /// What an event does.
@@ -36,6 +36,8 @@ pub(crate) struct Lifecycle {
     by_problem: bool,
     /// Resolving rule → the rules whose problems it ends.
     ends: HashMap<String, Vec<String>>,
+    /// Rules whose problems can end.
+    ended: HashSet<String>,
 }
 
 impl Lifecycle {
@@ -44,14 +46,10 @@ impl Lifecycle {
         let by_problem = section.word(&GROUP, &["event", "problem"]) == "problem";
         let given = section.has(RESOLVED_BY.name);
         let Some(table) = section.table(RESOLVED_BY.name) else {
-            return (!given).then_some(Self { by_problem, ends: HashMap::new() });
+            return (!given).then_some(Self { by_problem, ..Self::default() });
         };
-        if !by_problem {
-            section.fault(RESOLVED_BY.name, "it needs group = \"problem\"");
-            return None;
-        }
         let mut ends: HashMap<String, Vec<String>> = HashMap::new();
-        let mut all_good = true;
+        let (mut ended, mut all_good) = (HashSet::new(), true);
         for (problem, Node { value, .. }) in table.entries() {
             let resolving = match value {
                 Value::Text(rule) => rule.clone(),
@@ -62,9 +60,10 @@ impl Lifecycle {
                     continue;
                 }
             };
+            ended.insert(problem.clone());
             ends.entry(resolving).or_default().push(problem.clone());
         }
-        all_good.then_some(Self { by_problem, ends })
+        all_good.then_some(Self { by_problem, ends, ended })
     }
 
     pub(crate) fn phase(&self, message: &Message) -> Phase {
@@ -74,7 +73,8 @@ impl Lifecycle {
                 keys: problems.iter().map(|rule| problem_key(rule, message)).collect(),
             };
         }
-        let key = if self.by_problem { problem_key(rule, message) } else { message.key.clone() };
+        let grouped = self.by_problem || self.ended.contains(rule);
+        let key = if grouped { problem_key(rule, message) } else { message.key.clone() };
         Phase::Open { key }
     }
 }
@@ -123,22 +123,28 @@ mod tests {
 
     #[test]
     fn a_resolving_rule_ends_the_problem_of_the_same_agent_only() {
-        let group = Value::Text("problem".into());
         let pairs = pair("504", Value::Integer(503));
-        let lifecycle = read(vec![("group", group), ("resolved_by", pairs)]).unwrap();
+        let lifecycle = read(vec![("resolved_by", pairs)]).unwrap();
         let Phase::Open { key } = phase(&lifecycle, "504", "001") else { panic!("it opens") };
         assert_eq!(key.len(), 43);
         assert_eq!(phase(&lifecycle, "503", "001"), Phase::Resolve { keys: vec![key.clone()] });
         assert_ne!(phase(&lifecycle, "503", "002"), Phase::Resolve { keys: vec![key] });
+        let alone = "abcdefghij-1.lane".to_owned();
+        assert_eq!(phase(&lifecycle, "5710", "001"), Phase::Open { key: alone });
+    }
+
+    #[test]
+    fn a_group_is_one_rule_on_one_agent() {
+        let lifecycle = read(vec![("group", Value::Text("problem".into()))]).unwrap();
+        assert_eq!(phase(&lifecycle, "5710", "001"), phase(&lifecycle, "5710", "001"));
+        assert_ne!(phase(&lifecycle, "5710", "001"), phase(&lifecycle, "5710", "002"));
+        assert_ne!(phase(&lifecycle, "5710", "001"), phase(&lifecycle, "5712", "001"));
     }
 
     #[test]
     fn what_cannot_work_is_a_fault() {
-        let pairs = || pair("504", Value::Text("503".into()));
-        assert_eq!(read(vec![("resolved_by", pairs())]).unwrap_err(), ["d.resolved_by"]);
-        let group = Value::Text("problem".into());
         let wrong = pair("504", Value::Bool(true));
-        let faults = read(vec![("group", group), ("resolved_by", wrong)]).unwrap_err();
+        let faults = read(vec![("resolved_by", wrong)]).unwrap_err();
         assert_eq!(faults, ["d.resolved_by.504"]);
     }
 }

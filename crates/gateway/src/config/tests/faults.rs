@@ -110,10 +110,6 @@ fn a_wrong_type_is_one_fault_and_says_what_is_expected() {
             "2 destinations.x.type: it is a whole number, but must be a text in quotes",
         ),
         (
-            "[destinations.x]",
-            "1 destinations.x: `type` is missing: one of \"webhook\", \"file\", \"stdout\"",
-        ),
-        (
             "[server]\nlisten = 9470",
             "2 server.listen: it is a whole number, but must be a text in quotes",
         ),
@@ -272,4 +268,12 @@ batch = { max_events = 500 }
     assert_eq!(names, ["z", "a"], "in the order of the file");
     assert_eq!(config.destinations[0].dead_bytes_max, 512 << 20);
     assert_eq!(config.destinations[1].settings.batch.events_max, 500);
+}
+
+#[test]
+fn a_missing_type_is_answered_with_all_there_are() {
+    let kinds = holdfast_connectors::destinations::CATALOG;
+    let names: Vec<_> = kinds.iter().map(|kind| format!("\"{}\"", kind.name)).collect();
+    let expected = format!("1 destinations.x: `type` is missing: one of {}", names.join(", "));
+    assert_eq!(faults("[destinations.x]"), [expected]);
 }
