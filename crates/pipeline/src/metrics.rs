@@ -78,6 +78,11 @@ const DROPPED: Family = Family {
     help: "Alerts that left without being delivered or kept: must stay 0 unless asked for.",
     labels: &["destination", "reason"],
 };
+const FILTER_ERRORS: Family = Family {
+    name: "holdfast_filter_errors_total",
+    help: "Events that passed because `where` erred with them.",
+    labels: &["destination"],
+};
 const IN_FLIGHT: Family = Family {
     name: "holdfast_delivery_in_flight",
     help: "Events being sent right now.",
@@ -115,6 +120,7 @@ pub struct Metrics {
     wait_seconds: HistogramVec,
     dead_letters_total: IntCounterVec,
     dropped: IntCounterVec,
+    filter_errors: IntCounterVec,
     pub in_flight: IntGaugeVec,
     pub last_success: GaugeVec,
     pub last_failure: GaugeVec,
@@ -134,6 +140,7 @@ pub struct LaneMetrics {
     pub latency_seconds: Histogram,
     pub wait_seconds: Histogram,
     pub dropped_corrupt: IntCounter,
+    pub filter_errors: IntCounter,
     pub last_success: Gauge,
     pub last_failure: Gauge,
     in_flight: IntGauge,
@@ -159,6 +166,7 @@ impl Metrics {
             wait_seconds: WAIT.histogram(registry, LATENCY_SECONDS)?,
             dead_letters_total: DEAD_LETTERS.counter(registry)?,
             dropped: DROPPED.counter(registry)?,
+            filter_errors: FILTER_ERRORS.counter(registry)?,
             in_flight: IN_FLIGHT.int_gauge(registry)?,
             last_success: LAST_SUCCESS.gauge(registry)?,
             last_failure: LAST_FAILURE.gauge(registry)?,
@@ -199,6 +207,7 @@ impl Metrics {
             attempt_seconds: self.attempt_seconds.with_label_values(&[lane]),
             latency_seconds: self.latency_seconds.with_label_values(&[lane]),
             wait_seconds: self.wait_seconds.with_label_values(&[lane]),
+            filter_errors: self.filter_errors.with_label_values(&[lane]),
             dropped_corrupt: self.dropped.with_label_values(&[lane, "corrupt"]),
             last_success: self.last_success.with_label_values(&[lane]),
             last_failure: self.last_failure.with_label_values(&[lane]),

@@ -8,7 +8,10 @@ use holdfast_model::{Event, Seq};
 use holdfast_queue::{LaneOpen, Page, Span};
 use tokio::time::Instant;
 
-use crate::{filter::Filter, settings::BatchSettings};
+use crate::{
+    filter::{Filter, Verdict},
+    settings::BatchSettings,
+};
 
 /// Events that a lane takes out of the log at once.
 pub(super) const PAGE_EVENTS_MAX: usize = 1_024;
@@ -29,6 +32,22 @@ pub(super) struct Reader {
     batch_bytes: usize,
     batch_since: Option<Instant>,
     pub(super) skipped: Skipped,
+    pub(super) unsure: Unsure,
+}
+
+/// Events that passed because `where` erred.
+#[derive(Debug, Default)]
+pub(super) struct Unsure {
+    pub(super) events: u64,
+    /// What it said about the last one.
+    pub(super) reason: Option<String>,
+}
+
+impl Unsure {
+    fn add(&mut self, reason: String) {
+        self.events += 1;
+        self.reason = Some(reason);
+    }
 }
 
 /// What was passed over and is not settled yet.
@@ -62,6 +81,7 @@ impl Reader {
             batch_bytes: 0,
             batch_since: None,
             skipped: Skipped::default(),
+            unsure: Unsure::default(),
         }
     }
 
@@ -95,13 +115,17 @@ impl Reader {
             if self.was_settled(event.seq) {
                 continue;
             }
-            if filter.passes(&event) {
-                self.buffer_bytes += event.body.len();
-                self.buffer.push_back(event);
-            } else {
-                self.skipped.filtered += 1;
-                self.skipped.add(Span::one(event.seq), now);
+            match filter.judge(&event) {
+                Verdict::Passes => {}
+                Verdict::Unsure(reason) => self.unsure.add(reason),
+                Verdict::Filtered => {
+                    self.skipped.filtered += 1;
+                    self.skipped.add(Span::one(event.seq), now);
+                    continue;
+                }
             }
+            self.buffer_bytes += event.body.len();
+            self.buffer.push_back(event);
         }
         lost.for_each(|span| self.take_lost(span, now));
         self.skip_to(page.next, now);

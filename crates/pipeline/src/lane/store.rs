@@ -46,6 +46,7 @@ impl Lane {
     /// Settles what was passed over, when it is much or has waited.
     pub(super) fn flush_skipped(&mut self, wake: &mut Option<Instant>) {
         let now = Instant::now();
+        self.note_unsure();
         let Some(since) = self.reader.skipped.since else { return };
         let skipped = &self.reader.skipped;
         let events: u64 = skipped.spans.iter().map(|span| span.count).sum();
@@ -63,6 +64,21 @@ impl Lane {
             purged: skipped.corrupt,
             ..Settle::default()
         });
+    }
+
+    /// Counts the events that passed because `where` erred, and says so the first time.
+    fn note_unsure(&mut self) {
+        let unsure = std::mem::take(&mut self.reader.unsure);
+        let Some(reason) = unsure.reason else { return };
+        if self.metrics.filter_errors.get() == 0 {
+            let destination = self.config.name.as_str();
+            tracing::warn!(
+                destination,
+                reason,
+                "`where` erred, so the event passes; this is said once, then counted"
+            );
+        }
+        self.metrics.filter_errors.inc_by(unsure.events);
     }
 
     /// When an old flight keeps the position too far behind, its events become retry records of

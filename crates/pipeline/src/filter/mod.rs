@@ -1,15 +1,21 @@
 //! `when`: which events a lane takes. Pure.
 //!
 //! All given conditions must hold; within a list any. An event without the field that a condition
-//! looks at does not pass it, and passes its `not_` twin.
+//! looks at does not pass it, and passes its `not_` twin. A `where` that errs passes the event,
+//! which the verdict says.
 
-use std::ops::RangeInclusive;
+mod expression;
+
+use std::{ops::RangeInclusive, sync::Arc};
 
 use holdfast_model::{
     Event, Kind,
     settings::{Section, Setting},
 };
 
+use serde_json::Value;
+
+use self::expression::Expression;
 use crate::osmatch::OsMatch;
 
 const KIND: Setting = Setting::new(
@@ -43,6 +49,37 @@ const LOCATION: Setting = Setting::optional(
 const NOT_LOCATION: Setting =
     Setting::optional("not_location", "\"osquery\"", "Locations that do not pass.");
 
+const DECODERS: Setting =
+    Setting::optional("decoders", "[\"sshd\"]", "Exact names of `decoder.name`.");
+const NOT_DECODERS: Setting =
+    Setting::optional("not_decoders", "[\"json\"]", "Decoders whose alerts do not pass.");
+const MITRE: Setting = Setting::optional(
+    "mitre",
+    "[\"T1110\"]",
+    "MITRE ATT&CK techniques out of `rule.mitre.id`; a technique stands for its sub-techniques too.",
+);
+const NOT_MITRE: Setting =
+    Setting::optional("not_mitre", "[\"T1078\"]", "Techniques that do not pass.");
+const AGENT_GROUPS: Setting = Setting::optional(
+    "agent_groups",
+    "[\"linux\"]",
+    "Groups of the agent, from its label `group` (`agent.labels.group`): a name or several with commas.",
+);
+const NOT_AGENT_GROUPS: Setting =
+    Setting::optional("not_agent_groups", "[\"lab\"]", "Agent groups that do not pass.");
+const INTEGRATION: Setting = Setting::optional(
+    "integration",
+    "[\"virustotal\"]",
+    "What an integration put into Wazuh: exact values of `data.integration`.",
+);
+const NOT_INTEGRATION: Setting =
+    Setting::optional("not_integration", "[\"virustotal\"]", "Integrations that do not pass.");
+const WHERE: Setting = Setting::optional(
+    "where",
+    "\"alert.data.srcip.startsWith('203.0.113.') && event.kind == 'alert'\"",
+    "A condition in CEL over `alert` (Wazuh's JSON) and `event` (`seq`, `kind`, `source`, `integration`, `received_at`). When it errs, the event passes and is counted. At most 8 KiB, and two loops inside one another.",
+);
+
 /// The keys of `when`.
 pub const SETTINGS: &[&Setting] = &[
     &KIND,
@@ -56,6 +93,15 @@ pub const SETTINGS: &[&Setting] = &[
     &NOT_AGENTS,
     &LOCATION,
     &NOT_LOCATION,
+    &DECODERS,
+    &NOT_DECODERS,
+    &MITRE,
+    &NOT_MITRE,
+    &AGENT_GROUPS,
+    &NOT_AGENT_GROUPS,
+    &INTEGRATION,
+    &NOT_INTEGRATION,
+    &WHERE,
 ];
 
 /// A compiled `when`.
@@ -63,6 +109,33 @@ pub const SETTINGS: &[&Setting] = &[
 pub struct Filter {
     kinds: Vec<Kind>,
     conditions: Vec<Condition>,
+    /// Conditions on fields that need the whole alert read.
+    fields: Vec<FieldCondition>,
+    expression: Option<Arc<Expression>>,
+}
+
+/// What a filter says of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Passes,
+    Filtered,
+    /// `where` erred, for this reason, so the event passes.
+    Unsure(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Field {
+    Decoder,
+    Mitre,
+    AgentGroups,
+    Integration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct FieldCondition {
+    field: Field,
+    names: Vec<String>,
+    pass: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,15 +149,34 @@ enum Condition {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { kinds: vec![Kind::Alert], conditions: Vec::new() }
+        Self {
+            kinds: vec![Kind::Alert],
+            conditions: Vec::new(),
+            fields: Vec::new(),
+            expression: None,
+        }
     }
 }
 
 impl Filter {
-    /// Whether the event goes to the lane.
-    pub fn passes(&self, event: &Event) -> bool {
-        self.kinds.contains(&event.kind)
-            && self.conditions.iter().all(|condition| condition.holds(event))
+    /// Whether the event goes to the lane. The cheap conditions are judged first.
+    pub fn judge(&self, event: &Event) -> Verdict {
+        let plain = self.kinds.contains(&event.kind)
+            && self.conditions.iter().all(|condition| condition.holds(event));
+        if !plain {
+            return Verdict::Filtered;
+        }
+        if !self.fields.is_empty() {
+            let alert = parse(event);
+            if !self.fields.iter().all(|condition| condition.holds(&alert)) {
+                return Verdict::Filtered;
+            }
+        }
+        match self.expression.as_ref().map(|expression| expression.holds(event)) {
+            None | Some(Ok(true)) => Verdict::Passes,
+            Some(Ok(false)) => Verdict::Filtered,
+            Some(Err(reason)) => Verdict::Unsure(reason),
+        }
     }
 
     /// Reads `when` and reports its faults.
@@ -132,9 +224,42 @@ impl Filter {
                 conditions.push(Condition::Location { pattern, pass });
             }
         }
+        let fields = read_fields(section);
+        let expression = section.text(&WHERE).and_then(|source| match Expression::new(source) {
+            Ok(expression) => Some(Arc::new(expression)),
+            Err(problem) => {
+                section.fault(WHERE.name, problem);
+                None
+            }
+        });
         section.finish();
-        Self { kinds, conditions }
+        Self { kinds, conditions, fields, expression }
     }
+}
+
+fn read_fields(section: &Section<'_>) -> Vec<FieldCondition> {
+    let pairs = [
+        (Field::Decoder, &DECODERS, &NOT_DECODERS),
+        (Field::Mitre, &MITRE, &NOT_MITRE),
+        (Field::AgentGroups, &AGENT_GROUPS, &NOT_AGENT_GROUPS),
+        (Field::Integration, &INTEGRATION, &NOT_INTEGRATION),
+    ];
+    let mut fields = Vec::new();
+    for (field, setting, not) in pairs {
+        for (setting, pass) in [(setting, true), (not, false)] {
+            if let Some(names) = section.texts(setting) {
+                fields.push(FieldCondition { field, names, pass });
+            }
+        }
+    }
+    fields
+}
+
+/// The event's body; null when it is not JSON. What is not UTF-8 becomes U+FFFD.
+fn parse(event: &Event) -> Value {
+    serde_json::from_slice(&event.body)
+        .or_else(|_| serde_json::from_str(&String::from_utf8_lossy(&event.body)))
+        .unwrap_or_default()
 }
 
 fn read_range(section: &Section<'_>, setting: &Setting, text: &str) -> Option<RangeInclusive<u64>> {
@@ -179,6 +304,33 @@ impl Condition {
                 hit == *pass
             }
         }
+    }
+}
+
+impl FieldCondition {
+    fn holds(&self, alert: &Value) -> bool {
+        let (pointer, separator) = match self.field {
+            Field::Decoder => ("/decoder/name", None),
+            Field::Mitre => ("/rule/mitre/id", None),
+            Field::AgentGroups => ("/agent/labels/group", Some(',')),
+            Field::Integration => ("/data/integration", None),
+        };
+        let texts: Vec<&str> = match alert.pointer(pointer) {
+            Some(Value::String(text)) => match separator {
+                Some(separator) => text.split(separator).map(str::trim).collect(),
+                None => vec![text],
+            },
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let is = |name: &str, text: &str| {
+            // T1110 stands for T1110.001 too.
+            let rest = text.strip_prefix(name);
+            let sub = self.field == Field::Mitre && rest.is_some_and(|rest| rest.starts_with('.'));
+            rest == Some("") || sub
+        };
+        let hit = self.names.iter().any(|name| texts.iter().any(|text| is(name, text)));
+        hit == self.pass
     }
 }
 
@@ -233,8 +385,9 @@ mod tests {
         Event::new(1, NewEvent::alert(body.to_owned()), "wazuh".into(), Timestamp(0))
     }
 
-    const SSHD: &str = r#"{"rule":{"level":10,"id":"5763","groups":["sshd","authentication_failures"]},
-        "agent":{"id":"001","name":"web-01"},"location":"/var/log/auth.log"}"#;
+    const SSHD: &str = r#"{"rule":{"level":10,"id":"5763","groups":["sshd","authentication_failures"],
+        "mitre":{"id":["T1110.001"]}},"decoder":{"name":"sshd"},"data":{"integration":"virustotal"},
+        "agent":{"id":"001","name":"web-01","labels":{"group":"web, dmz"}},"location":"/var/log/auth.log"}"#;
 
     #[test]
     fn each_condition_and_its_twin() {
@@ -260,10 +413,21 @@ mod tests {
             ("location",     Value::Text("!auth".into()),       false),
             ("not_location", Value::Text("auth".into()),        false),
             ("kind",         texts(&["lookup"]),                false),
+            ("decoders",     texts(&["sshd"]),                  true),
+            ("not_decoders", texts(&["sshd"]),                  false),
+            ("mitre",        texts(&["T1110"]),                 true),
+            ("mitre",        texts(&["T1110.001"]),             true),
+            ("mitre",        texts(&["T111"]),                  false),
+            ("not_mitre",    texts(&["T1110"]),                 false),
+            ("agent_groups", texts(&["web"]),                   true),
+            ("agent_groups", texts(&["we"]),                    false),
+            ("not_agent_groups", texts(&["dmz"]),               false),
+            ("integration",  texts(&["virustotal"]),            true),
+            ("not_integration", texts(&["virustotal"]),         false),
         ];
         for (key, value, expected) in table {
             assert_eq!(
-                filter(&[(key, value.clone())]).passes(&event(SSHD)),
+                filter(&[(key, value.clone())]).judge(&event(SSHD)) == Verdict::Passes,
                 *expected,
                 "{key} {value:?}"
             );
@@ -273,15 +437,30 @@ mod tests {
     #[test]
     fn an_alert_without_the_field_passes_only_the_not_twin() {
         let bare = event("{}");
-        assert!(!filter(&[("level", Value::Integer(0))]).passes(&bare));
-        assert!(!filter(&[("agents", texts(&["*"]))]).passes(&bare));
-        assert!(filter(&[("not_groups", texts(&["sca"]))]).passes(&bare));
-        assert!(Filter::default().passes(&bare));
+        let passes = |key: &str, value| filter(&[(key, value)]).judge(&bare) == Verdict::Passes;
+        assert!(!passes("level", Value::Integer(0)));
+        assert!(!passes("agents", texts(&["*"])));
+        assert!(!passes("mitre", texts(&["T1110"])));
+        assert!(passes("not_groups", texts(&["sca"])));
+        assert!(passes("not_decoders", texts(&["sshd"])));
+        assert_eq!(Filter::default().judge(&bare), Verdict::Passes);
     }
 
     #[test]
     fn all_conditions_must_hold() {
         let both = [("level", Value::Integer(3)), ("groups", texts(&["sca"]))];
-        assert!(!filter(&both).passes(&event(SSHD)));
+        assert_eq!(filter(&both).judge(&event(SSHD)), Verdict::Filtered);
+    }
+
+    #[test]
+    fn a_where_that_errs_passes_the_event_and_says_so() {
+        let with = |source: &str| filter(&[("where", Value::Text(source.into()))]);
+        assert_eq!(with("alert.rule.level > 3").judge(&event(SSHD)), Verdict::Passes);
+        assert_eq!(with("alert.rule.level > 30").judge(&event(SSHD)), Verdict::Filtered);
+        let verdict = with("alert.data.srcip == '1'").judge(&event(SSHD));
+        assert!(matches!(verdict, Verdict::Unsure(_)), "{verdict:?}");
+        let plain_first =
+            [("level", Value::Integer(12)), ("where", Value::Text("alert.x == 1".into()))];
+        assert_eq!(filter(&plain_first).judge(&event(SSHD)), Verdict::Filtered);
     }
 }
