@@ -8,6 +8,7 @@ mod file;
 mod pagerduty;
 mod slack;
 mod stdout;
+mod teams;
 mod webhook;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use holdfast_model::{
 
 /// Every type of destination, in the order users see them.
 pub const CATALOG: &[Kind] =
-    &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND, slack::KIND];
+    &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND, slack::KIND, teams::KIND];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {
