@@ -7,14 +7,20 @@
 use holdfast_model::{DeliveryError, Secret};
 use reqwest::Url;
 
-use crate::{http::mask, message::clip};
+use crate::{
+    http::mask,
+    message::{Severity, clip},
+};
 
 const CUT: &str = " … [cut]";
+
+/// With a space without width, so that the name behind it is not a mention.
+const UNNAMED_AT: &str = "@\u{200b}";
 
 /// A text with `&`, `<` and `>` as entities (Slack's mrkdwn, Telegram's HTML), at most so many
 /// characters long when written so. No entity is cut in two; what is cut says so.
 pub(crate) fn entities(text: &str, chars_max: usize) -> String {
-    let entity = |c: char| match c {
+    let entity = |_: char, c: char| match c {
         '&' => "&amp;".to_owned(),
         '<' => "&lt;".to_owned(),
         '>' => "&gt;".to_owned(),
@@ -24,17 +30,50 @@ pub(crate) fn entities(text: &str, chars_max: usize) -> String {
 }
 
 /// A text in which nothing is Markdown, as Discord and Mattermost read it, at most so many
-/// characters long when written so.
+/// characters long when written so. A bare address stays one that can be followed.
 pub(crate) fn plain_markdown(text: &str, chars_max: usize) -> String {
-    let escape = |c: char| match c {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#&=%+,;!$".contains(c);
+    let is_address = text.starts_with("https://") || text.starts_with("http://");
+    if is_address && text.chars().all(harmless) && text.len() <= chars_max {
+        return text.to_owned();
+    }
+    let escape = |before: char, c: char| match c {
         '\\' | '*' | '_' | '~' | '`' | '|' | '[' | ']' | '(' | ')' | '<' | '>' | '#' => {
             format!("\\{c}")
         }
-        // A space without width: a name behind it is not a mention.
-        '@' => "@\u{200b}".to_owned(),
+        '@' if begins_mention(before) => UNNAMED_AT.to_owned(),
         c => c.to_string(),
     };
     escaped(text, chars_max, escape)
+}
+
+/// A text that mentions nobody and is otherwise as it was.
+pub(crate) fn unmentioning(text: &str) -> String {
+    let mut before = ' ';
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '@' if begins_mention(before) => out.push_str(UNNAMED_AT),
+            c => out.push(c),
+        }
+        before = c;
+    }
+    out
+}
+
+/// Within a word it is an address of e-mail, which people copy.
+fn begins_mention(before: char) -> bool {
+    !before.is_alphanumeric()
+}
+
+/// The colour beside a message, as red, green and blue.
+pub(crate) fn colour(severity: Severity) -> u32 {
+    match severity {
+        Severity::Low => 0x2e_a0_43,
+        Severity::Medium => 0xd2_99_22,
+        Severity::High => 0xdb_6d_28,
+        Severity::Critical => 0xda_36_33,
+    }
 }
 
 /// A text in a code block of Markdown, whatever it holds, at most so many characters long.
@@ -44,14 +83,16 @@ pub(crate) fn fenced(text: &str, chars_max: usize) -> String {
     format!("```\n{}\n```", clip(&text, chars_max.saturating_sub(FENCES_CHARS)))
 }
 
-fn escaped(text: &str, chars_max: usize, escape: impl Fn(char) -> String) -> String {
+fn escaped(text: &str, chars_max: usize, escape: impl Fn(char, char) -> String) -> String {
     let cut_chars = CUT.chars().count();
     let mut whole = String::new();
     let mut chars = 0;
     // Where the text may be cut so that the note still fits.
     let mut cut_at = 0;
+    let mut before = ' ';
     for c in text.chars() {
-        let piece = escape(c);
+        let piece = escape(before, c);
+        before = c;
         chars += piece.chars().count();
         if chars > chars_max {
             whole.truncate(cut_at);
@@ -99,6 +140,13 @@ mod tests {
         assert_eq!(entities("<<<<", 13), "&lt; … [cut]");
         assert_eq!(entities("<<<<", 3), "");
         assert_eq!(plain_markdown("*[x](y) @all", 99), "\\*\\[x\\]\\(y\\) @\u{200b}all");
+        assert_eq!(plain_markdown("https://x.example/a_b", 99), "https://x.example/a_b");
+        assert_eq!(
+            plain_markdown("https://x.example/[a](b)", 99),
+            "https://x.example/\\[a\\]\\(b\\)"
+        );
+        assert_eq!(plain_markdown("a@b.example", 99), "a@b.example");
+        assert_eq!(unmentioning("@all *x* a@b (@here"), "@\u{200b}all *x* a@b (@\u{200b}here");
         for limit in 0..60 {
             let text = "é<*@".repeat(20);
             assert!(entities(&text, limit).chars().count() <= limit);
