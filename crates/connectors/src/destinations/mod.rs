@@ -4,9 +4,12 @@
 //! line in [`CATALOG`]. The configuration, its reference, the examples under `config/` and the tidy
 //! test read the catalogue, so nothing else changes.
 
+mod discord;
 mod file;
 mod pagerduty;
+mod slack;
 mod stdout;
+mod teams;
 mod webhook;
 
 use std::sync::Arc;
@@ -17,7 +20,15 @@ use holdfast_model::{
 };
 
 /// Every type of destination, in the order users see them.
-pub const CATALOG: &[Kind] = &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND];
+pub const CATALOG: &[Kind] = &[
+    webhook::KIND,
+    file::KIND,
+    stdout::KIND,
+    pagerduty::KIND,
+    slack::KIND,
+    teams::KIND,
+    discord::KIND,
+];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {

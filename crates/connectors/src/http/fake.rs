@@ -156,14 +156,16 @@ async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<Resul
     }
     let all = |name: &str| headers.iter().filter(|(key, _)| key == name).collect::<Vec<_>>();
     for name in ["host", "content-length", "user-agent"] {
-        if all(name).len() != 1 {
+        // RFC 9110 section 8.6: a request without a body need not say its length.
+        let optional = name == "content-length" && line.starts_with("GET ");
+        if all(name).len() != 1 && !(optional && all(name).is_empty()) {
             return Some(Err(format!("{} times `{name}` in {head}", all(name).len())));
         }
     }
     if !line.ends_with(" HTTP/1.1") || !all("transfer-encoding").is_empty() {
         return Some(Err(format!("not what was expected: {head}")));
     }
-    let length = all("content-length")[0].1.parse().ok()?;
+    let length = all("content-length").first().map_or(Ok(0), |(_, text)| text.parse()).ok()?;
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some(Ok(Seen { line, headers, body, connection }))

@@ -1,0 +1,329 @@
+//! Slack, by an incoming webhook or as a bot with `chat.postMessage`.
+//!
+//! Promises: what an alert says mentions nobody and breaks no mark-up; a message is within Slack's
+//! limits; each message shows its key. As a bot also: a try in doubt is looked for in the channel
+//! before it is sent again, and `group = "problem"` puts a problem's alerts into one thread.
+//!
+//! Quirks: `chat.postMessage` answers its errors with status 200. A webhook answers the word `ok`
+//! and no id, so nothing can be looked for. Slack has no idempotency key; the key travels in the
+//! message's metadata. All blocks together may hold about 13,000 characters, which is not
+//! documented. Threads are remembered in memory: after a restart a problem begins a new one.
+//!
+//! Source: Slack developer docs, "chat.postMessage", "Sending messages using incoming webhooks",
+//! "Message metadata", "Rate limits"; bolt-js issue 2509 for the sum of all blocks.
+
+mod answer;
+mod body;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use holdfast_model::{
+    DeliveryError, Destination, Member, Reason, Receipt, Shipment,
+    delivery::Delivered,
+    settings::{Section, Setting},
+};
+use reqwest::{Method, header};
+use serde_json::Value;
+
+use super::{Context, Kind};
+use crate::{
+    chat,
+    message::{self, Lifecycle, Message, Phase, Severities},
+    vendor::{self, Api, Auth},
+};
+
+pub(super) const KIND: Kind = Kind {
+    name: "slack",
+    summary: "Posts to a Slack channel, by an incoming webhook or as a bot.",
+    example: r#"
+token = "xoxb-0123456789-abcdefghij"
+channel = "C0123456789"
+group = "problem"
+resolved_by = { "504" = "503" }
+"#,
+    settings: &[
+        &WEBHOOK_URL,
+        &TOKEN,
+        &CHANNEL,
+        &API_URL,
+        &SEVERITY,
+        &message::GROUP,
+        &message::RESOLVED_BY,
+        &message::TEMPLATE,
+    ],
+    batches: false,
+    build,
+};
+
+const WEBHOOK_URL: Setting = Setting::optional(
+    "webhook_url",
+    "{ file = \"/etc/holdfast/secrets/slack\" }",
+    "The address of an incoming webhook. Give it, or `token` and `channel`. A secret.",
+);
+
+const TOKEN: Setting = Setting::optional(
+    "token",
+    "{ file = \"/etc/holdfast/secrets/slack\" }",
+    "A bot's token (`xoxb-…`) with the scope `chat:write`; with `channels:history` too, a try in doubt is looked for before it is sent again. A secret.",
+);
+
+const CHANNEL: Setting = Setting::optional(
+    "channel",
+    "\"C0123456789\"",
+    "The channel's id (its name changes, the id does not). Only with `token`; a webhook has its own.",
+);
+
+const API_URL: Setting = Setting::new(
+    "api_url",
+    "\"https://slack.com/api\"",
+    "Where Slack's methods are. Only with `token`; for GovSlack \"https://slack-gov.com/api\".",
+);
+
+const SEVERITY: Setting = Setting::optional(
+    "severity",
+    "{ low = \"good\", medium = \"warning\", high = \"danger\", critical = \"danger\" }",
+    "The colour beside the message for each severity: \"good\" (green), \"warning\" (yellow) or \"danger\" (red). The default is the example.",
+);
+
+/// Problems whose threads are remembered; the oldest is forgotten first.
+const THREADS_MAX: usize = 1000;
+
+/// Messages that one search reads, the newest first.
+const SEARCH_MESSAGES: &str = "100";
+
+/// Slack's clock may be behind ours, in milliseconds.
+const CLOCK_SLACK_MS: u64 = 60_000;
+
+/// Slack warns when the charset is not said.
+const JSON_UTF8: &str = "application/json; charset=utf-8";
+
+#[derive(Debug)]
+struct Slack {
+    transport: Transport,
+    look: body::Look,
+    lifecycle: Lifecycle,
+    /// Problem → `ts` of the message that began its thread.
+    threads: Mutex<VecDeque<(String, String)>>,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Webhook(Api),
+    Bot { api: Api, channel: String },
+}
+
+fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
+    let webhook = section.node(WEBHOOK_URL.name).map(|_| vendor::address(section, &WEBHOOK_URL));
+    let token = section.node(TOKEN.name).map(|_| vendor::secret(section, &TOKEN));
+    let channel = section.text(&CHANNEL);
+    let api_url = vendor::address(section, &API_URL);
+    let colours = ["good", "warning", "danger"];
+    let severities = Severities::read(section, ["good", "warning", "danger", "danger"], &colours);
+    let lifecycle = Lifecycle::read(section);
+    let template = message::Template::read(section);
+    let transport = match (webhook, token) {
+        (Some(address), None) => {
+            for name in [CHANNEL.name, API_URL.name, message::GROUP.name, message::RESOLVED_BY.name]
+            {
+                if section.has(name) {
+                    section
+                        .fault(name, "it needs `token`; a webhook has one channel and no threads");
+                    return None;
+                }
+            }
+            Transport::Webhook(Api::new(section, context, address?, Auth::None)?)
+        }
+        (None, Some(token)) => {
+            let channel = channel_id(section, channel);
+            let auth =
+                Auth::Header { name: header::AUTHORIZATION, prefix: "Bearer ", secret: token? };
+            let api = Api::new(section, context, api_url?, auth)?;
+            Transport::Bot { api, channel: channel? }
+        }
+        (Some(_), Some(_)) => {
+            section.fault(TOKEN.name, "give `webhook_url` or `token`, not both");
+            return None;
+        }
+        (None, None) => {
+            section.fault("", "`webhook_url` is missing, or `token` and `channel`");
+            return None;
+        }
+    };
+    Some(Arc::new(Slack {
+        transport,
+        look: body::Look { severities: severities?, template: template? },
+        lifecycle: lifecycle?,
+        threads: Mutex::default(),
+    }))
+}
+
+fn channel_id(section: &Section<'_>, given: Option<&str>) -> Option<String> {
+    let Some(channel) = given else {
+        if !section.has(CHANNEL.name) {
+            section.fault("", format!("`{}` is missing: {}", CHANNEL.name, CHANNEL.doc));
+        }
+        return None;
+    };
+    let is_id = channel.len() >= 2
+        && channel.starts_with(['C', 'G', 'D'])
+        && channel.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    if !is_id {
+        section.fault(CHANNEL.name, "it must be the channel's id, as \"C0123456789\"");
+        return None;
+    }
+    Some(channel.to_owned())
+}
+
+#[async_trait]
+impl Destination for Slack {
+    async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
+        let [member] = shipment.members.as_slice() else {
+            return Err(DeliveryError::new(Reason::Render));
+        };
+        let receipt = match &self.transport {
+            Transport::Webhook(api) => self.by_webhook(api, member).await,
+            Transport::Bot { api, channel } => self.as_bot(api, channel, member).await,
+        };
+        receipt.map(Delivered::All)
+    }
+
+    async fn check(&self) -> Option<Result<(), DeliveryError>> {
+        let Transport::Bot { api, .. } = &self.transport else { return None };
+        let asked = async {
+            let answer = api.get(api.at("auth.test")?).await?;
+            answer::judge_bot(api, &answer).map(drop)
+        };
+        Some(asked.await)
+    }
+
+    fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        match &self.transport {
+            Transport::Webhook(api) | Transport::Bot { api, .. } => api.refresh(),
+        }
+    }
+}
+
+// === impl Slack ===
+
+impl Slack {
+    async fn by_webhook(&self, api: &Api, member: &Member) -> Result<Receipt, DeliveryError> {
+        let url = api.url()?;
+        let secrets = chat::parts(&url, &[]);
+        let body = self.look.message(&Message::of(member));
+        let answer = api.json(Method::POST, url, &body).await?;
+        answer::judge_webhook(api, &answer).map_err(|error| chat::masked(error, &secrets))
+    }
+
+    async fn as_bot(
+        &self,
+        api: &Api,
+        channel: &str,
+        member: &Member,
+    ) -> Result<Receipt, DeliveryError> {
+        let message = Message::of(member);
+        let problem = match self.lifecycle.phase(&message) {
+            // Its own key is no problem that others could join.
+            Phase::Open { key } if key == message.key => None,
+            Phase::Open { key } => Some(key),
+            Phase::Resolve { keys } => {
+                keys.iter().find(|key| self.thread(key).is_some()).or(keys.first()).cloned()
+            }
+        };
+        let thread = problem.as_deref().and_then(|problem| self.thread(problem));
+        if member.in_doubt
+            && let Some(ts) = self.search(api, channel, member, thread.as_deref()).await?
+        {
+            self.remember(problem, thread.as_deref().unwrap_or(&ts));
+            let remote_id = Some(format!("{channel}/{ts}"));
+            return Ok(Receipt { status: Some(200), remote_id, duplicate: true });
+        }
+        let body = self.look.post(&message, channel, thread.as_deref());
+        let body = body.to_string().into_bytes();
+        let url = api.at("chat.postMessage")?;
+        let answer = api.send(Method::POST, url, JSON_UTF8, body, &[]).await?;
+        let said = answer::judge_bot(api, &answer).inspect_err(|_| {
+            // The thread may be locked or its beginning gone: the next try begins another.
+            if answer::is_about_thread(api, &answer) {
+                self.forget(thread.as_deref());
+            }
+        })?;
+        let Some(ts) = said["ts"].as_str().filter(|ts| !ts.is_empty()) else {
+            return Err(api.failure(Reason::BadAnswer, &answer));
+        };
+        self.remember(problem, thread.as_deref().unwrap_or(ts));
+        let place = said["channel"].as_str().unwrap_or(channel);
+        Ok(Receipt {
+            status: Some(answer.status.as_u16()),
+            remote_id: Some(format!("{place}/{ts}")),
+            duplicate: false,
+        })
+    }
+
+    /// The `ts` of the message an earlier try made, if there is one among the newest. A bot that
+    /// may not read the channel finds nothing: the alert matters more than a repeat.
+    async fn search(
+        &self,
+        api: &Api,
+        channel: &str,
+        member: &Member,
+        thread: Option<&str>,
+    ) -> Result<Option<String>, DeliveryError> {
+        let since = member.event.received_at.0.saturating_sub(CLOCK_SLACK_MS) / 1000;
+        let places = [("conversations.history", None), ("conversations.replies", thread)];
+        for (method, ts) in places {
+            if method == "conversations.replies" && ts.is_none() {
+                continue;
+            }
+            let mut url = api.at(method)?;
+            url.query_pairs_mut()
+                .append_pair("channel", channel)
+                .append_pair("include_all_metadata", "true")
+                .append_pair("oldest", &since.to_string())
+                .append_pair("limit", SEARCH_MESSAGES)
+                .extend_pairs(ts.map(|ts| ("ts", ts)));
+            let answer = api.get(url).await?;
+            let said = match answer::judge_bot(api, &answer) {
+                Ok(said) => said,
+                Err(_) if answer::is_search_denied(api, &answer) => continue,
+                Err(error) => return Err(error),
+            };
+            let messages = said["messages"].as_array().map_or(&[][..], Vec::as_slice);
+            let is_ours = |message: &&Value| {
+                message["metadata"]["event_payload"][body::KEY_FIELD] == *member.key
+            };
+            if let Some(ts) = messages.iter().find(is_ours).and_then(|found| found["ts"].as_str()) {
+                return Ok(Some(ts.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn thread(&self, problem: &str) -> Option<String> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.iter().find(|(known, _)| known == problem).map(|(_, ts)| ts.clone())
+    }
+
+    fn remember(&self, problem: Option<String>, ts: &str) {
+        let Some(problem) = problem else { return };
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if threads.iter().any(|(known, _)| *known == problem) {
+            return;
+        }
+        if threads.len() == THREADS_MAX {
+            threads.pop_front();
+        }
+        threads.push_back((problem, ts.to_owned()));
+    }
+
+    fn forget(&self, ts: Option<&str>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|(_, known)| Some(known.as_str()) != ts);
+    }
+}
