@@ -20,14 +20,15 @@ use holdfast_model::{
 };
 
 /// Every type of destination, in the order users see them.
+#[rustfmt::skip]
 pub const CATALOG: &[Kind] = &[
     webhook::KIND,
     file::KIND,
     stdout::KIND,
-    pagerduty::KIND,
     slack::KIND,
     teams::KIND,
     discord::KIND,
+    pagerduty::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.
