@@ -5,6 +5,7 @@
 //! test read the catalogue, so nothing else changes.
 
 mod file;
+mod opsgenie;
 mod pagerduty;
 mod stdout;
 mod webhook;
@@ -17,7 +18,8 @@ use holdfast_model::{
 };
 
 /// Every type of destination, in the order users see them.
-pub const CATALOG: &[Kind] = &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND];
+pub const CATALOG: &[Kind] =
+    &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND, opsgenie::KIND];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {
