@@ -4,6 +4,7 @@
 //! line in [`CATALOG`]. The configuration, its reference, the examples under `config/` and the tidy
 //! test read the catalogue, so nothing else changes.
 
+mod alertmanager;
 mod file;
 mod opsgenie;
 mod pagerduty;
@@ -19,7 +20,7 @@ use holdfast_model::{
 
 /// Every type of destination, in the order users see them.
 pub const CATALOG: &[Kind] =
-    &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND, opsgenie::KIND];
+    &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND, opsgenie::KIND, alertmanager::KIND];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {
