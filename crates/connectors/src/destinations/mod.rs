@@ -8,6 +8,7 @@ mod alertmanager;
 mod file;
 mod opsgenie;
 mod pagerduty;
+mod shuffle;
 mod stdout;
 mod webhook;
 
@@ -19,8 +20,15 @@ use holdfast_model::{
 };
 
 /// Every type of destination, in the order users see them.
-pub const CATALOG: &[Kind] =
-    &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND, opsgenie::KIND, alertmanager::KIND];
+pub const CATALOG: &[Kind] = &[
+    webhook::KIND,
+    file::KIND,
+    stdout::KIND,
+    pagerduty::KIND,
+    opsgenie::KIND,
+    alertmanager::KIND,
+    shuffle::KIND,
+];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {
