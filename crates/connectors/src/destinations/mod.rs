@@ -4,9 +4,12 @@
 //! line in [`CATALOG`]. The configuration, its reference, the examples under `config/` and the tidy
 //! test read the catalogue, so nothing else changes.
 
+mod alertmanager;
 mod discord;
 mod file;
+mod opsgenie;
 mod pagerduty;
+mod shuffle;
 mod slack;
 mod stdout;
 mod teams;
@@ -29,6 +32,9 @@ pub const CATALOG: &[Kind] = &[
     teams::KIND,
     discord::KIND,
     pagerduty::KIND,
+    opsgenie::KIND,
+    alertmanager::KIND,
+    shuffle::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.

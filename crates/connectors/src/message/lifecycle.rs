@@ -44,6 +44,15 @@ impl Lifecycle {
     /// Reads both keys and reports their faults.
     pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
         let by_problem = section.word(&GROUP, &["event", "problem"]) == "problem";
+        Self::read_pairs(section, by_problem)
+    }
+
+    /// For a vendor that always merges the alerts of one problem: there is no `group` to choose.
+    pub(crate) fn read_problems(section: &Section<'_>) -> Option<Self> {
+        Self::read_pairs(section, true)
+    }
+
+    fn read_pairs(section: &Section<'_>, by_problem: bool) -> Option<Self> {
         let given = section.has(RESOLVED_BY.name);
         let Some(table) = section.table(RESOLVED_BY.name) else {
             return (!given).then_some(Self { by_problem, ..Self::default() });

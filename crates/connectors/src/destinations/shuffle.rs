@@ -1,0 +1,363 @@
+//! Shuffle, by a workflow's webhook trigger.
+//!
+//! Promises: one delivered event started one workflow run, whose execution id is the receipt; the
+//! body is what Wazuh's own `shuffle.py` sends, and the event's `key` with it, so that a workflow
+//! written for Wazuh works and can tell a repeat.
+//!
+//! Quirks: Shuffle knows no repeats: two requests are two runs, so a try whose answer was lost may
+//! run a workflow twice. Any 200 counts, because a hook can answer in its owner's own words. A hook
+//! that is stopped or unknown is a 400. A 401 without a reason is a body that could not be read. A
+//! 500 may have queued the run. Shuffle starts containers, which raise Wazuh's docker alerts: keep
+//! those rules out with `when`.
+//!
+//! Source: Shuffle/Shuffle `backend/go-app/main.go` (`handleWebhookCallback`),
+//! Shuffle/shuffle-shared `CheckHookAuth`, wazuh/wazuh `integrations/shuffle.py`.
+
+use std::{error::Error, sync::Arc};
+
+use async_trait::async_trait;
+use holdfast_model::{
+    DeliveryError, Destination, Member, Reason, Receipt, Shipment,
+    delivery::Delivered,
+    settings::{Node, Section, Setting},
+};
+use reqwest::{
+    Method,
+    header::{self, HeaderName, HeaderValue},
+};
+use serde_json::{Value, json};
+
+use super::{Context, Kind};
+use crate::{
+    http::{Answer, mask},
+    message::{self, Message},
+    secrets::LiveSecret,
+    vendor::{self, Api, Auth},
+};
+
+pub(super) const KIND: Kind = Kind {
+    name: "shuffle",
+    summary: "Starts a Shuffle workflow by its webhook trigger.",
+    example: r#"
+url = "https://shuffle.example:3443/api/v1/hooks/webhook_00000000-1111-2222-3333-444444444444"
+headers = { X-Shuffle-Key = "replace-me" }
+"#,
+    settings: &[&URL, &HEADERS, &message::TEMPLATE],
+    batches: false,
+    build,
+};
+
+const URL: Setting = Setting::optional(
+    "url",
+    "{ file = \"/etc/holdfast/secrets/shuffle\" }",
+    "The trigger's webhook address; its last part is \"webhook_\" and an id, 44 characters. A secret.",
+);
+
+const HEADERS: Setting = Setting::optional(
+    "headers",
+    "{ X-Shuffle-Key = { file = \"/etc/holdfast/secrets/shuffle-key\" } }",
+    "The headers that the trigger's authentication box demands. Values are secrets.",
+);
+
+/// `webhook_` and a UUID. Shuffle answers 401 to any other length.
+const HOOK_CHARS: usize = 44;
+
+/// Headers that describe the request itself.
+const OURS: [HeaderName; 5] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::TRANSFER_ENCODING,
+    header::USER_AGENT,
+];
+
+#[derive(Debug)]
+struct Shuffle {
+    api: Api,
+    headers: Vec<(HeaderName, LiveSecret)>,
+    template: message::Template,
+}
+
+fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
+    let address = vendor::address(section, &URL);
+    let headers = headers(section);
+    let template = message::Template::read(section);
+    let address = address?;
+    let url = vendor::parse_url(&address.current()).ok()?;
+    let hook = url.path().trim_end_matches('/').rsplit('/').next().unwrap_or("");
+    if !hook.starts_with("webhook_") || hook.len() != HOOK_CHARS {
+        let problem = "its last part must be the trigger's id: \"webhook_\" and 36 characters";
+        section.fault(URL.name, problem);
+        return None;
+    }
+    Some(Arc::new(Shuffle {
+        api: Api::new(section, context, address, Auth::None)?,
+        headers: headers?,
+        template: template?,
+    }))
+}
+
+fn headers(section: &Section<'_>) -> Option<Vec<(HeaderName, LiveSecret)>> {
+    let given = section.has(HEADERS.name);
+    let Some(table) = section.table(HEADERS.name) else {
+        return (!given).then(Vec::new);
+    };
+    // All of them first, so that all faults are reported.
+    let read: Vec<_> = table.entries().iter().map(|(name, node)| one(&table, name, node)).collect();
+    read.into_iter().collect()
+}
+
+fn one(table: &Section<'_>, name: &str, node: &Node) -> Option<(HeaderName, LiveSecret)> {
+    let Ok(header) = name.parse::<HeaderName>() else {
+        table.fault(name, "it is not a header's name");
+        return None;
+    };
+    if OURS.contains(&header) {
+        table.fault(name, "this header is Holdfast's own");
+        return None;
+    }
+    let spec = table.secret_at(name, node)?;
+    let secret = LiveSecret::resolve(&spec).and_then(|secret| {
+        secret.header("")?;
+        Ok(secret)
+    });
+    match secret {
+        Ok(secret) => Some((header, secret)),
+        Err(error) => {
+            table.fault(name, holdfast_model::Chain(&error));
+            None
+        }
+    }
+}
+
+#[async_trait]
+impl Destination for Shuffle {
+    async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
+        let [member] = shipment.members.as_slice() else {
+            return Err(DeliveryError::new(Reason::Render));
+        };
+        let body = self.body(member).to_string().into_bytes();
+        let headers = self.header_values()?;
+        let url = self.api.url()?;
+        let answer = self.api.send(Method::POST, url, "application/json", body, &headers).await?;
+        let receipt = self.judge(&answer).map_err(|error| self.masked(error))?;
+        Ok(Delivered::All(receipt))
+    }
+
+    fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        let mut changed = self.api.refresh()?;
+        for (_, secret) in &self.headers {
+            changed |= secret.refresh()?;
+            secret.header("")?;
+        }
+        Ok(changed)
+    }
+}
+
+// === impl Shuffle ===
+
+impl Shuffle {
+    /// The fields of `shuffle.py`, and ours: `key` and `event`.
+    fn body(&self, member: &Member) -> Value {
+        let message = Message::of(member);
+        let text = self.template.render(&message);
+        let text = text.or_else(|| message.log.clone()).unwrap_or_else(|| message.plain());
+        json!({
+            "severity": severity(&message),
+            "pretext": "WAZUH Alert",
+            "title": message.title,
+            "text": text,
+            "rule_id": message.rule_id,
+            "timestamp": message.at,
+            "id": message.alert["id"],
+            "all_fields": message.alert,
+            "key": message.key,
+            "event": message.id,
+        })
+    }
+
+    fn header_values(&self) -> Result<Vec<(HeaderName, HeaderValue)>, DeliveryError> {
+        let value = |(name, secret): &(HeaderName, LiveSecret)| match secret.header("") {
+            Ok(value) => Ok((name.clone(), value)),
+            Err(error) => Err(DeliveryError::caused_by(Reason::Misconfigured, error)),
+        };
+        self.headers.iter().map(value).collect()
+    }
+
+    fn judge(&self, answer: &Answer) -> Result<Receipt, DeliveryError> {
+        // The body may be the hook's owner's own text.
+        let said = self.api.read(answer).unwrap_or_default();
+        let Err(error) = self.api.verdict(answer) else {
+            return Ok(Receipt {
+                status: Some(answer.status.as_u16()),
+                remote_id: said["execution_id"].as_str().map(str::to_owned),
+                duplicate: false,
+            });
+        };
+        let reason = match answer.status.as_u16() {
+            // The hook is unknown or stopped, or has no workflow: nothing about this event.
+            400 | 403 => Reason::Misconfigured,
+            401 if error.excerpt.contains("Hook ID") => Reason::Misconfigured,
+            401 if said["success"] == false && said["reason"].is_null() => Reason::ServerFault,
+            _ => return Err(error),
+        };
+        Err(self.api.failure(reason, answer))
+    }
+
+    fn masked(&self, mut error: DeliveryError) -> DeliveryError {
+        let secrets: Vec<_> = self.headers.iter().map(|(_, secret)| secret.current()).collect();
+        error.excerpt = mask(&error.excerpt, &secrets);
+        error
+    }
+}
+
+/// As `shuffle.py` counts: 1 up to level 4, 2 up to 7, 3 above. Wazuh 5 has words.
+fn severity(message: &Message) -> u8 {
+    match (message.level, message.severity) {
+        (Some(..=4), _) | (None, message::Severity::Low) => 1,
+        (Some(5..=7), _) | (None, message::Severity::Medium) => 2,
+        (Some(8..), _) | (None, message::Severity::High | message::Severity::Critical) => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        http::fake::{Act, Fake, Seen, answer},
+        message::samples,
+        testing::{alert, build as build_kind, context, fault, shipment},
+    };
+
+    const PATH: &str = "/api/v1/hooks/webhook_00000000-1111-2222-3333-444444444444";
+    const STARTED: &str = r#"{"success":true,"execution_id":"e-1"}"#;
+
+    fn destination(fake: &Fake, more: &str) -> Arc<dyn Destination> {
+        let table = format!("url = \"{}{PATH}\"\n{more}", fake.url);
+        build_kind(&KIND, &table, &context()).unwrap()
+    }
+
+    async fn sent(more: &str, member: Member, said: &str) -> (Seen, Receipt) {
+        let fake = Fake::start([Act::Say(answer("200 OK", "", said))]).await;
+        let delivered = destination(&fake, more).deliver(&shipment([member])).await.unwrap();
+        let Delivered::All(receipt) = delivered else { panic!("one event has one answer") };
+        let seen = fake.only();
+        assert_eq!(seen.line, format!("POST {PATH} HTTP/1.1"));
+        assert_eq!(seen.header("content-type"), Some("application/json"));
+        // Shuffle refuses these two.
+        let agent = seen.header("user-agent").unwrap().to_ascii_lowercase();
+        assert!(!agent.contains("googlebot") && !agent.contains("microsoftpreview"));
+        (seen, receipt)
+    }
+
+    #[tokio::test]
+    async fn every_sample_has_the_fields_that_wazuhs_script_sends() {
+        let hostile = ("hostile".to_owned(), samples::hostile());
+        for (name, member) in samples::all().into_iter().chain([hostile]) {
+            let (key, alert) = (member.key.clone(), member.event.body.clone());
+            let (seen, _) = sent("", member, STARTED).await;
+            let body: Value = serde_json::from_slice(&seen.body).unwrap();
+            assert!((1..=3).contains(&body["severity"].as_u64().unwrap()), "{name}");
+            assert_eq!(body["pretext"], "WAZUH Alert", "{name}");
+            assert!(!body["title"].as_str().unwrap().is_empty(), "{name}");
+            assert!(!body["text"].as_str().unwrap().is_empty(), "{name}");
+            assert_eq!(body["key"], key.as_str(), "{name}");
+            let whole: Value = serde_json::from_slice(&alert).unwrap();
+            assert_eq!(body["all_fields"], whole, "{name}");
+            assert_eq!(body["id"], whole["id"], "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_try_has_the_same_bytes_and_the_receipt_has_the_execution() {
+        let door = || alert(7, r#"{"id":"1.2","rule":{"level":5,"description":"door","id":"9"}}"#);
+        let settings =
+            "headers = { X-Key = \"secret-value\" }\ntemplate = \"{{ message.title }}!\"";
+        let (first, receipt) = sent(settings, door(), STARTED).await;
+        let again = Member { attempt: 2, in_doubt: true, ..door() };
+        let (second, _) = sent(settings, again, STARTED).await;
+        assert_eq!(first.body, second.body);
+        assert_eq!(first.header("x-key"), Some("secret-value"));
+        assert_eq!(receipt.remote_id.as_deref(), Some("e-1"));
+        let body: Value = serde_json::from_slice(&first.body).unwrap();
+        let expected = json!({
+            "severity": 2, "pretext": "WAZUH Alert", "title": "door", "text": "door!",
+            "rule_id": "9", "timestamp": "2026-03-10T06:11:28.189Z", "id": "1.2",
+            "all_fields": { "id": "1.2", "rule": { "level": 5, "description": "door", "id": "9" } },
+            "key": "abcdefghij-7.lane", "event": "abcdefghij-7",
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_answers_in_its_owners_words_has_taken_it() {
+        for said in ["thanks", "", "{\"success\":true}", "[1]"] {
+            let (_, receipt) = sent("", alert(1, "{}"), said).await;
+            assert_eq!((receipt.status, receipt.remote_id), (Some(200), None), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_answer_has_its_meaning() {
+        let stopped = r#"{"success":false,"reason":"The webhook isn't running. Is it running?"}"#;
+        let reason = |text: &str| format!(r#"{{"success":false,"reason":"{text}"}}"#);
+        let headers = reason("Bad authentication headers");
+        let id = reason("Hook ID not valid");
+        let bare = r#"{"success":false}"#;
+        #[rustfmt::skip]
+        let table = [
+            ("400 Bad Request", bare, Reason::Misconfigured),
+            ("400 Bad Request", stopped, Reason::Misconfigured),
+            ("401 Unauthorized", headers.as_str(), Reason::Unauthorized),
+            ("401 Unauthorized", id.as_str(), Reason::Misconfigured),
+            ("401 Unauthorized", bare, Reason::ServerFault),
+            ("401 Unauthorized", "", Reason::Unauthorized),
+            ("403 Forbidden", "", Reason::Misconfigured),
+            ("404 Not Found", "", Reason::Misconfigured),
+            ("413 Too Large", "", Reason::TooLarge),
+            ("429 Too Many Requests", "", Reason::Throttled),
+            ("500 Internal Server Error", stopped, Reason::ServerFault),
+            ("502 Bad Gateway", "", Reason::ServerFault),
+        ];
+        for (status, body, expected) in table {
+            let fake = Fake::start([Act::Say(answer(status, "", body))]).await;
+            let shipment = shipment([alert(1, "{}")]);
+            let error = destination(&fake, "").deliver(&shipment).await.unwrap_err();
+            assert_eq!(error.reason, expected, "{status} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_hook_and_its_headers_are_masked() {
+        let said = format!("no {PATH} with secret-value");
+        let fake = Fake::start([Act::Say(answer("404 Not Found", "", &said))]).await;
+        let destination = destination(&fake, "headers = { X-Key = \"secret-value\" }");
+        let error = destination.deliver(&shipment([alert(1, "{}")])).await.unwrap_err();
+        assert_eq!(error.excerpt, "no [masked] with [masked]");
+        assert!(!format!("{destination:?}").contains("secret-value"));
+    }
+
+    #[test]
+    fn levels_count_as_wazuhs_script_counts_them() {
+        let of = |level: &str| {
+            severity(&Message::of(&alert(1, format!(r#"{{"rule":{{"level":{level}}}}}"#))))
+        };
+        assert_eq!([of("0"), of("4"), of("5"), of("7"), of("8"), of("15")], [1, 1, 2, 2, 3, 3]);
+        assert_eq!([of("\"low\""), of("\"medium\""), of("\"critical\"")], [1, 2, 3]);
+    }
+
+    #[test]
+    fn wrong_settings_are_faults() {
+        let url = format!("url = \"https://a{PATH}\"\n");
+        let table = [
+            ("url = \"https://a/api/v1/hooks/webhook_1\"".to_owned(), "lane.url: its last part"),
+            (format!("{url}headers = {{ Host = \"x\" }}"), "lane.headers.Host: this header is"),
+            (format!("{url}headers = {{ \"a b\" = \"x\" }}"), "lane.headers.a b: it is not"),
+            (format!("{url}headers = {{ A = \"x\\ny\" }}"), "lane.headers.A: "),
+        ];
+        for (table, expected) in table {
+            let problem = fault(&KIND, &table, &context());
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+}
