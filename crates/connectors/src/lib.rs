@@ -5,6 +5,7 @@
 //! what happened, and what becomes of the event is the pipeline's decision.
 
 mod body;
+mod child;
 pub mod destinations;
 pub mod http;
 mod message;
