@@ -6,6 +6,7 @@
 
 mod body;
 mod chat;
+mod child;
 pub mod destinations;
 pub mod http;
 mod message;

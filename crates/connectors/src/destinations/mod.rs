@@ -9,6 +9,7 @@ mod discord;
 mod file;
 mod opsgenie;
 mod pagerduty;
+mod script;
 mod shuffle;
 mod slack;
 mod stdout;
@@ -26,6 +27,7 @@ use holdfast_model::{
 #[rustfmt::skip]
 pub const CATALOG: &[Kind] = &[
     webhook::KIND,
+    script::KIND,
     file::KIND,
     stdout::KIND,
     slack::KIND,

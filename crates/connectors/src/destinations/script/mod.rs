@@ -1,0 +1,445 @@
+//! A script of Wazuh's integrator, `custom-*` or shipped, run unchanged.
+//!
+//! Promises: the script gets the arguments, the working directory and the files that
+//! `wazuh-integratord` gives it; its exit code is read, so an alert whose script failed is tried
+//! again; a script that hangs is killed with everything it started; its files are private and go
+//! in every case; what it prints is shown without our secrets.
+//!
+//! Quirks: `api_key` and `hook_url` are arguments, because that is the contract, so users of the
+//! machine may see them while the script runs. Many scripts exit 0 whatever their receiver said.
+//! Here a blank in a key does not shift the arguments after it, and the environment is cleared.
+//! Like there, a script runs until nobody holds its standard output.
+//!
+//! Source: Wazuh 4.14 `src/os_integrator/integrator.c`; sysexits(3) for exit codes.
+
+mod files;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    ffi::OsStr,
+    fs,
+    os::unix::{fs::MetadataExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use holdfast_model::{
+    DeliveryError, Destination, Member, Reason, Receipt, Secret, Shipment,
+    delivery::Delivered,
+    settings::{Node, Section, Setting, Value},
+};
+use rustix::fs::{Access, access};
+use tokio::{
+    process::Command,
+    time::{Instant, timeout_at},
+};
+
+use self::files::{Files, Folder};
+use super::{Context, Kind};
+use crate::{
+    body::{self, Shape},
+    child::{self, Group, Outcome, Tail, Variables},
+    secrets::LiveSecret,
+    vendor,
+};
+
+pub(super) const KIND: Kind = Kind {
+    name: "script",
+    summary: "Runs a Wazuh integration script (`custom-*`) once an alert, with Wazuh's arguments.",
+    example: r#"
+script = "custom-example"
+hook_url = "https://soar.example/hook"
+"#,
+    settings: &[
+        &SCRIPT,
+        &WAZUH_HOME,
+        &API_KEY,
+        &HOOK_URL,
+        &OPTIONS,
+        &DEBUG,
+        &REQUEST_TIMEOUT,
+        &REQUEST_RETRIES,
+        &EXIT_CODES,
+        &RUNTIME_DIR,
+        &child::ENV,
+    ],
+    batches: false,
+    build,
+};
+
+const SCRIPT: Setting = Setting::optional(
+    "script",
+    "\"custom-example\"",
+    "The script's file name under `integrations/`. Not a path.",
+);
+
+const WAZUH_HOME: Setting = Setting::new(
+    "wazuh_home",
+    "\"/var/ossec\"",
+    "Wazuh's folder, from the root: the working directory and WAZUH_PATH.",
+);
+
+const API_KEY: Setting = Setting::optional(
+    "api_key",
+    "{ file = \"/etc/holdfast/secrets/example\" }",
+    "The second argument. A secret, which users of this machine may see while the script runs.",
+);
+
+const HOOK_URL: Setting = Setting::optional(
+    "hook_url",
+    "{ file = \"/etc/holdfast/secrets/example-url\" }",
+    "The third argument. A secret, as api_key.",
+);
+
+const OPTIONS: Setting = Setting::optional(
+    "options",
+    "'{\"tags\":[\"wazuh\"]}'",
+    "The text of the options file, whose path is the fifth argument. A secret.",
+);
+
+const DEBUG: Setting = Setting::new(
+    "debug",
+    "false",
+    "Whether the fourth argument is the word debug, by which many scripts log more.",
+);
+
+const REQUEST_TIMEOUT: Setting = Setting::new(
+    "request_timeout",
+    "\"10s\"",
+    "The sixth argument, in whole seconds, 1 second to 10 minutes: Wazuh's <timeout>, which is \
+     the script's business. What ends the script is timeout.",
+);
+
+const REQUEST_RETRIES: Setting = Setting::new(
+    "request_retries",
+    "3",
+    "The seventh argument, 0 to 100: Wazuh's <retries>, which is the script's business.",
+);
+
+const EXIT_CODES: Setting = Setting::optional(
+    "exit_codes",
+    "{ \"2\" = \"refused\" }",
+    "What exit codes from 1 to 255 mean: \"delivered\", \"duplicate\", \"retry\", \"throttled\", \
+     \"refused\", \"unauthorized\" or \"misconfigured\". Known are 75 = \"retry\", 77 = \
+     \"unauthorized\", 78, 126 and 127 = \"misconfigured\"; any other is \"retry\".",
+);
+
+const RUNTIME_DIR: Setting = Setting::new(
+    "runtime_dir",
+    "\"/run/holdfast\"",
+    "Where the script's files are while it runs, from the root. Nobody else may write in it, so \
+     it cannot be the shared temporary directory.",
+);
+
+/// Where every user may write, and Wazuh's file integrity monitoring often looks.
+const SHARED_FOLDERS: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock"];
+
+/// What exit codes mean by themselves: sysexits(3) EX_TEMPFAIL, EX_NOPERM and EX_CONFIG, and the
+/// shell's words for "cannot be run" and "not found".
+const EXIT_CODES_DEFAULT: [(i32, Outcome); 5] = [
+    (75, Outcome::Failed(Reason::ServerFault)),
+    (77, Outcome::Failed(Reason::Unauthorized)),
+    (78, Outcome::Failed(Reason::Misconfigured)),
+    (126, Outcome::Failed(Reason::Misconfigured)),
+    (127, Outcome::Failed(Reason::Misconfigured)),
+];
+
+/// The last argument of Wazuh, outside debug mode. One argument; nothing is redirected by it.
+const LAST_ARGUMENT: &str = "> /dev/null 2>&1";
+
+/// Longest wait between asking a script to end and killing it.
+const GRACE_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+struct Script {
+    name: String,
+    wazuh_home: PathBuf,
+    api_key: Option<LiveSecret>,
+    hook_url: Option<LiveSecret>,
+    options: Option<LiveSecret>,
+    debug: bool,
+    request_timeout: Duration,
+    request_retries: u32,
+    exit_codes: HashMap<i32, Outcome>,
+    variables: Variables,
+    folder: Folder,
+    timeout: Duration,
+}
+
+/// Why a script is not run.
+#[derive(Debug, thiserror::Error)]
+enum ScriptError {
+    #[error("there is no script `{}`", .0.display())]
+    Missing(PathBuf, #[source] std::io::Error),
+    #[error("`{path}` is refused, because others can change it; run `chmod go-w {path}`", path = .0.display())]
+    Writable(PathBuf),
+    #[error("`{}` cannot be run by us; give our group the right: `chown root:wazuh`, `chmod 0750`, and Holdfast in the group wazuh", .0.display())]
+    NotExecutable(PathBuf),
+    #[error("`{}` cannot be written by us, and scripts log there; add Holdfast to the group wazuh and run `chmod g+w` on it, or run Holdfast as the user wazuh", .0.display())]
+    Log(PathBuf, #[source] std::io::Error),
+    #[error("`{}` does not start", .0.display())]
+    Start(PathBuf, #[source] std::io::Error),
+    #[error("it was ended after {0:?}")]
+    TimedOut(Duration),
+    #[error("it was killed by signal {0}")]
+    Killed(i32),
+}
+
+fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
+    let name = section.required_text(&SCRIPT);
+    let wazuh_home = folder(section, &WAZUH_HOME);
+    let runtime_dir = folder(section, &RUNTIME_DIR);
+    let api_key = given(section, &API_KEY);
+    let hook_url = given(section, &HOOK_URL);
+    let options = given(section, &OPTIONS);
+    let debug = section.bool(&DEBUG);
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(600);
+    let request_timeout = section.duration(&REQUEST_TIMEOUT, bounds);
+    let request_retries = section.count(&REQUEST_RETRIES, 0..=100);
+    let exit_codes = exit_codes(section);
+    let variables = Variables::read(section);
+    let is_name = !name.is_empty() && name != "." && !name.contains(['/', '\0']);
+    if !is_name || name.contains("..") {
+        if section.has(SCRIPT.name) {
+            section.fault(SCRIPT.name, "it must be a file's name, without `/` and `..`");
+        }
+        return None;
+    }
+    let runtime_dir = runtime_dir?;
+    if SHARED_FOLDERS.iter().any(|shared| runtime_dir == Path::new(shared)) {
+        section.fault(RUNTIME_DIR.name, "it must not be a folder that all users share");
+        return None;
+    }
+    Some(Arc::new(Script {
+        name: name.to_owned(),
+        wazuh_home: wazuh_home?,
+        api_key: api_key?,
+        hook_url: hook_url?,
+        options: options?,
+        debug,
+        request_timeout,
+        request_retries,
+        exit_codes: exit_codes?,
+        variables: variables?,
+        folder: Folder::new(runtime_dir, context.name.as_str()),
+        timeout: context.timeout,
+    }))
+}
+
+/// A folder from the root. Reports it when it is not.
+fn folder(section: &Section<'_>, setting: &Setting) -> Option<PathBuf> {
+    let path = PathBuf::from(section.text(setting)?);
+    if !path.is_absolute() {
+        section.fault(setting.name, "it must begin at the root, with a `/`");
+        return None;
+    }
+    Some(path)
+}
+
+/// A secret that need not be given; the outer `None` says that it is given and unfit.
+fn given(section: &Section<'_>, setting: &Setting) -> Option<Option<LiveSecret>> {
+    match vendor::optional_secret(section, setting) {
+        None if section.has(setting.name) => None,
+        Some(secret) if secret.current().expose().contains('\0') => {
+            section.fault(setting.name, "it holds a NUL, which no argument can");
+            None
+        }
+        found => Some(found),
+    }
+}
+
+fn exit_codes(section: &Section<'_>) -> Option<HashMap<i32, Outcome>> {
+    let mut codes = HashMap::from(EXIT_CODES_DEFAULT);
+    let given = section.has(EXIT_CODES.name);
+    let Some(table) = section.table(EXIT_CODES.name) else { return (!given).then_some(codes) };
+    let mut all_good = true;
+    for (name, Node { value, .. }) in table.entries() {
+        let code = name.parse().ok().filter(|code| (1..=255).contains(code));
+        let outcome = match value {
+            Value::Text(word) => Outcome::of_word(word),
+            _ => None,
+        };
+        match (code, outcome) {
+            (Some(code), Some(outcome)) => drop(codes.insert(code, outcome)),
+            (None, _) => {
+                table.fault(name, "it is no exit code from 1 to 255");
+                all_good = false;
+            }
+            (_, None) => {
+                let words = Outcome::WORDS.map(|(word, _)| word).join(", ");
+                table.fault(name, format!("it must be one of {words}"));
+                all_good = false;
+            }
+        }
+    }
+    all_good.then_some(codes)
+}
+
+#[async_trait]
+impl Destination for Script {
+    async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
+        let [member] = shipment.members.as_slice() else {
+            return Err(DeliveryError::new(Reason::Render));
+        };
+        let deadline = Instant::now() + self.timeout;
+        // Named before the group, so that they go after it has ended.
+        let files = timeout_at(deadline, self.files(member))
+            .await
+            .map_err(|late| DeliveryError::caused_by(Reason::Connect, late))??;
+        let mut group = Group::start(&mut self.command(member, &files)).map_err(|error| {
+            let reason = child::start_reason(&error);
+            DeliveryError::caused_by(reason, ScriptError::Start(self.path(), error))
+        })?;
+        let mut pipes = group.pipes();
+        let run = async {
+            pipes.drain().await;
+            group.wait().await
+        };
+        match timeout_at(deadline, run).await {
+            Ok(Ok(status)) => self.judge(status, &pipes.tail),
+            Ok(Err(error)) => Err(DeliveryError::caused_by(Reason::InDoubt, error)),
+            Err(_) => {
+                // The lane waits a tenth longer than the time limit, and 100 ms.
+                let grace = GRACE_MAX.min(self.timeout / 20 + Duration::from_millis(50));
+                let status = group.end(grace, pipes.drain()).await;
+                // That no longer says whether it had sent the alert.
+                tracing::debug!(script = self.name, ?status, "a script was ended");
+                let late = ScriptError::TimedOut(self.timeout);
+                let excerpt = pipes.tail.excerpt(&self.secrets());
+                Err(DeliveryError::caused_by(Reason::InDoubt, late).with_excerpt(excerpt))
+            }
+        }
+    }
+
+    /// Whether the script can be run and can log. What its receiver thinks, only an event shows.
+    async fn check(&self) -> Option<Result<(), DeliveryError>> {
+        let fit = judge_script(&self.path()).and_then(|()| self.judge_log());
+        fit.err().map(|error| Err(DeliveryError::caused_by(Reason::Misconfigured, error)))
+    }
+
+    fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        let mut changed = self.variables.refresh()?;
+        for secret in [&self.api_key, &self.hook_url, &self.options].into_iter().flatten() {
+            changed |= secret.refresh()?;
+        }
+        Ok(changed)
+    }
+}
+
+// === impl Script ===
+
+impl Script {
+    fn path(&self) -> PathBuf {
+        self.wazuh_home.join("integrations").join(&self.name)
+    }
+
+    /// Looks at the script and writes its files.
+    async fn files(&self, member: &Member) -> Result<Files, DeliveryError> {
+        let alert = body::single(member, Shape::Bare)?;
+        let (path, folder, name) = (self.path(), self.folder.clone(), self.name.clone());
+        let options = self.options.as_ref().map(LiveSecret::current);
+        let write = move || {
+            judge_script(&path)
+                .map_err(|error| DeliveryError::caused_by(Reason::Misconfigured, error))?;
+            folder.prepare()?;
+            Ok(folder.write(&name, &alert, options.as_ref().map(Secret::expose))?)
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(files) => files,
+            Err(error) => Err(DeliveryError::caused_by(Reason::Connect, error)),
+        }
+    }
+
+    fn command(&self, member: &Member, files: &Files) -> Command {
+        let secret = |secret: &Option<LiveSecret>| {
+            secret.as_ref().map_or(String::new(), |secret| secret.current().expose().to_owned())
+        };
+        let mut command = Command::new(self.path());
+        self.variables.set(&mut command);
+        command
+            // For a `#!` script the kernel puts the script's path there.
+            .arg0("integrations")
+            .arg(&files.alert)
+            .arg(secret(&self.api_key))
+            .arg(secret(&self.hook_url))
+            .arg(if self.debug { "debug" } else { "" })
+            .arg(files.options.as_deref().map_or(OsStr::new(""), Path::as_os_str))
+            .arg(self.request_timeout.as_secs().to_string())
+            .arg(self.request_retries.to_string())
+            .args((!self.debug).then_some(LAST_ARGUMENT))
+            .current_dir(&self.wazuh_home)
+            .env("WAZUH_PATH", &self.wazuh_home)
+            // The contract has no place for these; a script that knows them can drop repeats.
+            .env("HOLDFAST_KEY", &member.key)
+            .env("HOLDFAST_ATTEMPT", member.attempt.to_string())
+            .env("HOLDFAST_IN_DOUBT", if member.in_doubt { "1" } else { "0" })
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn judge(&self, status: ExitStatus, tail: &Tail) -> Result<Delivered, DeliveryError> {
+        let excerpt = tail.excerpt(&self.secrets());
+        let Some(code) = status.code() else {
+            let killed = ScriptError::Killed(status.signal().unwrap_or_default());
+            return Err(DeliveryError::caused_by(Reason::InDoubt, killed).with_excerpt(excerpt));
+        };
+        let unknown = Outcome::Failed(Reason::ServerFault);
+        let outcome = match code {
+            0 => Outcome::Delivered,
+            _ => self.exit_codes.get(&code).copied().unwrap_or(unknown),
+        };
+        let duplicate = outcome == Outcome::Duplicate;
+        match outcome {
+            Outcome::Delivered | Outcome::Duplicate => {
+                tracing::debug!(script = self.name, code, output = excerpt, "a script has ended");
+                Ok(Delivered::All(Receipt { duplicate, ..Receipt::default() }))
+            }
+            Outcome::Failed(reason) => {
+                let status = u16::try_from(code).ok();
+                Err(DeliveryError { status, excerpt, ..DeliveryError::new(reason) })
+            }
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        let own = [&self.api_key, &self.hook_url, &self.options].into_iter().flatten();
+        let mut secrets: Vec<Secret> = own.map(LiveSecret::current).collect();
+        // What an HTTP library says of an address that fails is its path.
+        let url = self.hook_url.as_ref().and_then(|url| vendor::parse_url(&url.current()).ok());
+        if let Some(url) = url {
+            let query = url.query().map_or(String::new(), |query| format!("?{query}"));
+            secrets.push(Secret::new(format!("{}{query}", url.path())));
+        }
+        secrets.extend(self.variables.secrets());
+        secrets
+    }
+
+    /// Whether scripts can append to their log, which the shipped ones do on every run.
+    fn judge_log(&self) -> Result<(), ScriptError> {
+        let log = self.wazuh_home.join("logs/integrations.log");
+        match access(&log, Access::WRITE_OK) {
+            Err(error) => Err(ScriptError::Log(log, error.into())),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Whether a script is there, can be run, and is nobody else's to change. Whoever can change it
+/// would act with our rights and our secrets, which Wazuh refuses too.
+fn judge_script(path: &Path) -> Result<(), ScriptError> {
+    let metadata =
+        fs::metadata(path).map_err(|error| ScriptError::Missing(path.to_owned(), error))?;
+    if metadata.mode() & 0o022 != 0 {
+        return Err(ScriptError::Writable(path.to_owned()));
+    }
+    if !metadata.is_file() || access(path, Access::EXEC_OK).is_err() {
+        return Err(ScriptError::NotExecutable(path.to_owned()));
+    }
+    Ok(())
+}
