@@ -18,7 +18,7 @@ dead_letters = { max_sise = "2GiB" }
 type = "alerts_file"
 path = "/a"
 [destinations.tickets]
-type = "jira"
+type = "pigeon"
 [destinations."so c"]
 type = "stdout"
 rate = "30"
@@ -34,7 +34,7 @@ retry = { initial = "10m" }
         (11, "queue.engine", "\"jetstream\" is not in this version"),
         (12, "queue.dead_letters.max_sise", "no such key here; allowed are: max_age, max_size"),
         (13, "sources.http", "take another"),
-        (17, "destinations.tickets.type", "\"jira\" is not one of \"webhook\", \"file\""),
+        (17, "destinations.tickets.type", "\"pigeon\" is not one of \"webhook\", "),
         (18, "destinations.so c", "\"so c\" does not fit: a name has 1 to 64 characters"),
         (20, "destinations.so c.rate", "\"30\" is not a number per s, min, h or day"),
         (21, "destinations.archive", "`path` is missing"),
