@@ -16,4 +16,6 @@ pub mod sources;
 mod vendor;
 
 #[cfg(test)]
+mod example;
+#[cfg(test)]
 mod testing;

@@ -115,3 +115,21 @@ fn every_type_of_destination_has_an_example_that_builds() {
     let files = fs::read_dir(shipped("config/destinations")).unwrap().count();
     assert_eq!(files, destinations::CATALOG.len(), "an example of a type that is no more");
 }
+
+#[test]
+fn every_type_of_destination_has_a_page_with_a_quick_start() {
+    for kind in destinations::CATALOG {
+        let path = format!("docs/destinations/{}.md", kind.name);
+        let text = fs::read_to_string(shipped(&path)).expect(&path);
+        assert!(text.starts_with("# "), "{path} has a title");
+        let (_, rest) =
+            text.split_once("```toml\n").unwrap_or_else(|| panic!("{path}: no example"));
+        let (table, _) = rest.split_once("```").unwrap();
+        assert!(table.contains(&format!("type = \"{}\"", kind.name)), "{path}: {table}");
+        // The secrets it names are not on this machine; everything else is right.
+        for fault in read(table).err().unwrap_or_default() {
+            assert!(fault.problem.contains("cannot be read"), "{path}: {fault:?}");
+        }
+        assert!(text.contains("does not promise"), "{path} says what it does not promise");
+    }
+}
