@@ -6,6 +6,7 @@
 
 mod discord;
 mod file;
+mod mattermost;
 mod pagerduty;
 mod slack;
 mod stdout;
@@ -28,6 +29,7 @@ pub const CATALOG: &[Kind] = &[
     slack::KIND,
     teams::KIND,
     discord::KIND,
+    mattermost::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.
