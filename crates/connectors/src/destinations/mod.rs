@@ -11,6 +11,7 @@ mod pagerduty;
 mod slack;
 mod stdout;
 mod teams;
+mod telegram;
 mod webhook;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub const CATALOG: &[Kind] = &[
     teams::KIND,
     discord::KIND,
     mattermost::KIND,
+    telegram::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.
