@@ -1,7 +1,8 @@
 //! Telegram, by a bot's `sendMessage`.
 //!
-//! Promises: what an alert says is no mark-up; a message is within Telegram's length; each message
-//! shows its key; a template whose mark-up Telegram cannot read arrives as plain text.
+//! Promises: what an alert says is no mark-up and, without a template, mentions nobody; a message
+//! is within Telegram's length; each message shows its key; a template whose mark-up Telegram
+//! cannot read arrives as plain text.
 //!
 //! Quirks: the token is in the address's path. 404 says that the token is wrong. Only the words of
 //! a 400 tell a chat that is not there from a text that cannot be parsed. How long to wait is in
@@ -32,7 +33,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Kind};
 use crate::{
-    chat::{self, entities},
+    chat::{self, entities, unmentioning},
     http::{Answer, RETRY_AFTER_MAX, classify},
     message::{self, Message, clip},
     secrets::LiveSecret,
@@ -290,10 +291,10 @@ fn description(said: &Value) -> String {
 }
 
 fn html(message: &Message, (facts, fact_chars, log_chars): (usize, usize, usize)) -> String {
-    let title = entities(&message.title, 1500);
+    let title = entities(&unmentioning(&message.title), 1500);
     let mut text = format!("<b>{}</b> {title}\n", message.level_text());
     for fact in message.facts.iter().take(facts) {
-        let value = entities(&fact.value, fact_chars);
+        let value = entities(&unmentioning(&fact.value), fact_chars);
         text.push_str(&format!("<b>{}:</b> {value}\n", fact.name));
     }
     if let Some(log) = message.log.as_deref().filter(|_| log_chars > 0) {

@@ -94,7 +94,7 @@ async fn every_sample_is_valid_html_that_shows_the_key() {
 #[tokio::test]
 async fn the_body_is_exactly_this_and_the_same_for_every_try() {
     let text =
-        r#"{"rule":{"id":"1","level":12,"description":"a <b> & c"},"full_log":"x </pre> y"}"#;
+        r#"{"rule":{"id":"1","level":12,"description":"a <b> & c @all"},"full_log":"x </pre> y"}"#;
     let member = || alert(7, text);
     let body = sent("thread_id = 5", member()).await;
     let again = sent("thread_id = 5", Member { attempt: 2, in_doubt: true, ..member() }).await;
@@ -102,7 +102,7 @@ async fn the_body_is_exactly_this_and_the_same_for_every_try() {
     let expected = json!({
         "chat_id": -100123,
         "message_thread_id": 5,
-        "text": "<b>Level 12 (high)</b> a &lt;b&gt; &amp; c\n<b>Rule:</b> 1\n<pre>x &lt;/pre&gt; y</pre>\n<code>Event abcdefghij-7.lane</code>",
+        "text": "<b>Level 12 (high)</b> a &lt;b&gt; &amp; c @\u{200b}all\n<b>Rule:</b> 1\n<pre>x &lt;/pre&gt; y</pre>\n<code>Event abcdefghij-7.lane</code>",
         "parse_mode": "HTML",
         "link_preview_options": { "is_disabled": true },
     });
