@@ -7,6 +7,7 @@
 mod alertmanager;
 mod discord;
 mod file;
+mod mattermost;
 mod opsgenie;
 mod pagerduty;
 mod script;
@@ -14,6 +15,7 @@ mod shuffle;
 mod slack;
 mod stdout;
 mod teams;
+mod telegram;
 mod webhook;
 
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub const CATALOG: &[Kind] = &[
     slack::KIND,
     teams::KIND,
     discord::KIND,
+    mattermost::KIND,
+    telegram::KIND,
     pagerduty::KIND,
     opsgenie::KIND,
     alertmanager::KIND,

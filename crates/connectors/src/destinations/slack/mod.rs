@@ -95,8 +95,8 @@ const SEVERITY: Setting = Setting::optional(
 /// Problems whose threads are remembered; the oldest is forgotten first.
 const THREADS_MAX: usize = 1000;
 
-/// Messages that one search reads, the newest first.
-const SEARCH_MESSAGES: &str = "100";
+/// Messages that one search reads, the newest first. So many of the longest are still read whole.
+const SEARCH_MESSAGES: &str = "40";
 
 /// Slack's clock may be behind ours, in milliseconds.
 const CLOCK_SLACK_MS: u64 = 60_000;
@@ -228,19 +228,20 @@ impl Slack {
         member: &Member,
     ) -> Result<Receipt, DeliveryError> {
         let message = Message::of(member);
-        let problem = match self.lifecycle.phase(&message) {
+        let (problem, ends) = match self.lifecycle.phase(&message) {
             // Its own key is no problem that others could join.
-            Phase::Open { key } if key == message.key => None,
-            Phase::Open { key } => Some(key),
+            Phase::Open { key } if key == message.key => (None, false),
+            Phase::Open { key } => (Some(key), false),
             Phase::Resolve { keys } => {
-                keys.iter().find(|key| self.thread(key).is_some()).or(keys.first()).cloned()
+                let open = keys.into_iter().find(|key| self.thread(key).is_some());
+                (open, true)
             }
         };
         let thread = problem.as_deref().and_then(|problem| self.thread(problem));
         if member.in_doubt
             && let Some(ts) = self.search(api, channel, member, thread.as_deref()).await?
         {
-            self.remember(problem, thread.as_deref().unwrap_or(&ts));
+            self.follow(problem, ends, thread.as_deref().unwrap_or(&ts));
             let remote_id = Some(format!("{channel}/{ts}"));
             return Ok(Receipt { status: Some(200), remote_id, duplicate: true });
         }
@@ -257,7 +258,7 @@ impl Slack {
         let Some(ts) = said["ts"].as_str().filter(|ts| !ts.is_empty()) else {
             return Err(api.failure(Reason::BadAnswer, &answer));
         };
-        self.remember(problem, thread.as_deref().unwrap_or(ts));
+        self.follow(problem, ends, thread.as_deref().unwrap_or(ts));
         let place = said["channel"].as_str().unwrap_or(channel);
         Ok(Receipt {
             status: Some(answer.status.as_u16()),
@@ -310,8 +311,12 @@ impl Slack {
         threads.iter().find(|(known, _)| known == problem).map(|(_, ts)| ts.clone())
     }
 
-    fn remember(&self, problem: Option<String>, ts: &str) {
+    /// After a message: its problem's thread goes on, or ends with it.
+    fn follow(&self, problem: Option<String>, ends: bool, ts: &str) {
         let Some(problem) = problem else { return };
+        if ends {
+            return self.forget(Some(ts));
+        }
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if threads.iter().any(|(known, _)| *known == problem) {
             return;

@@ -155,7 +155,7 @@ async fn a_try_in_doubt_is_looked_for_first() {
     assert!(receipt_found.duplicate);
     assert_eq!(
         fake.only().line,
-        "GET /api/conversations.history?channel=C0123456789&include_all_metadata=true&oldest=1773123028&limit=100 HTTP/1.1"
+        "GET /api/conversations.history?channel=C0123456789&include_all_metadata=true&oldest=1773123028&limit=40 HTTP/1.1"
     );
     // Not there, or not ours to see: it is sent.
     let denied = r#"{"ok":false,"error":"missing_scope"}"#;
@@ -177,21 +177,26 @@ async fn a_try_in_doubt_is_looked_for_first() {
 async fn a_problem_is_a_thread_and_its_end_is_in_it() {
     let other = r#"{"ok":true,"channel":"C0123456789","ts":"2.2"}"#;
     let locked = r#"{"ok":false,"error":"restricted_action_thread_locked"}"#;
-    let acts = [ok(POSTED), ok(other), ok(other), ok(other), ok(locked), ok(other)];
+    let acts = [ok(POSTED), ok(other), ok(locked), ok(other), ok(POSTED), ok(POSTED), ok(other)];
     let fake = Fake::start(acts).await;
     let settings = "group = \"problem\"\nresolved_by = { \"504\" = \"503\" }";
     let destination = bot(&fake, settings);
+    let end = DOOR.replace("504", "503");
     receipt(&destination, alert(1, DOOR)).await;
-    receipt(&destination, alert(2, DOOR)).await;
-    receipt(&destination, alert(3, DOOR.replace("504", "503"))).await;
-    receipt(&destination, alert(4, DOOR.replace("001", "002"))).await;
-    let locked = destination.deliver(&shipment([alert(5, DOOR)])).await.unwrap_err();
+    // Another agent is another problem.
+    receipt(&destination, alert(2, DOOR.replace("001", "002"))).await;
+    // A thread that is locked: the next try begins another.
+    let locked = destination.deliver(&shipment([alert(3, DOOR)])).await.unwrap_err();
     assert_eq!(locked.reason, Reason::ServerFault);
-    receipt(&destination, alert(5, DOOR)).await;
+    receipt(&destination, alert(3, DOOR)).await;
+    receipt(&destination, alert(4, end.clone())).await;
+    // The problem has ended: what follows is a new one, and an end without one is alone.
+    receipt(&destination, alert(5, end)).await;
+    receipt(&destination, alert(6, DOOR)).await;
     let threads: Vec<_> = bodies(&fake).iter().map(|body| body["thread_ts"].clone()).collect();
-    let first = json!("1503435956.000247");
-    let none = Value::Null;
-    assert_eq!(threads, [none.clone(), first.clone(), first.clone(), none.clone(), first, none]);
+    let (first, second, none) = (json!("1503435956.000247"), json!("2.2"), Value::Null);
+    let alone = || none.clone();
+    assert_eq!(threads, [alone(), alone(), first, alone(), second, alone(), alone()]);
 }
 
 #[tokio::test]
