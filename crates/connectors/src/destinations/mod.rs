@@ -11,6 +11,7 @@ mod pagerduty;
 mod shuffle;
 mod stdout;
 mod webhook;
+mod xsoar;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub const CATALOG: &[Kind] = &[
     opsgenie::KIND,
     alertmanager::KIND,
     shuffle::KIND,
+    xsoar::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.
