@@ -5,6 +5,7 @@
 //! test read the catalogue, so nothing else changes.
 
 mod alertmanager;
+mod email;
 mod file;
 mod opsgenie;
 mod pagerduty;
@@ -30,6 +31,7 @@ pub const CATALOG: &[Kind] = &[
     alertmanager::KIND,
     shuffle::KIND,
     xsoar::KIND,
+    email::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.
