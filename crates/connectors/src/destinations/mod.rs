@@ -6,6 +6,7 @@
 
 mod alertmanager;
 mod discord;
+mod email;
 mod file;
 mod mattermost;
 mod opsgenie;
@@ -17,6 +18,7 @@ mod stdout;
 mod teams;
 mod telegram;
 mod webhook;
+mod xsoar;
 
 use std::sync::Arc;
 
@@ -37,10 +39,12 @@ pub const CATALOG: &[Kind] = &[
     discord::KIND,
     mattermost::KIND,
     telegram::KIND,
+    email::KIND,
     pagerduty::KIND,
     opsgenie::KIND,
     alertmanager::KIND,
     shuffle::KIND,
+    xsoar::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.

@@ -26,6 +26,7 @@ use reqwest::{Request, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::transport::tls_reason;
 pub use self::{
     answer::{Answer, EXCERPT_READ_BYTES_MAX, mask},
     classify::{RETRY_AFTER_MAX, classify, retry_after},

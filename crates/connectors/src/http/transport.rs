@@ -39,6 +39,12 @@ fn reason(error: &reqwest::Error) -> Reason {
     if tls.is_some() || hung_up { Reason::Tls } else { Reason::Connect }
 }
 
+/// What a failed TLS handshake of another protocol than HTTP means; `None` when TLS is not the cause.
+pub(crate) fn tls_reason(error: &(dyn Error + 'static)) -> Option<Reason> {
+    let error = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>())?;
+    Some(if is_permanent(error) { Reason::Misconfigured } else { Reason::Tls })
+}
+
 /// Whether every later handshake would fail the same way.
 fn is_permanent(error: &rustls::Error) -> bool {
     match error {
