@@ -6,6 +6,7 @@
 
 mod file;
 mod pagerduty;
+mod process;
 mod script;
 mod stdout;
 mod webhook;
@@ -19,7 +20,7 @@ use holdfast_model::{
 
 /// Every type of destination, in the order users see them.
 pub const CATALOG: &[Kind] =
-    &[webhook::KIND, script::KIND, file::KIND, stdout::KIND, pagerduty::KIND];
+    &[webhook::KIND, script::KIND, process::KIND, file::KIND, stdout::KIND, pagerduty::KIND];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {
