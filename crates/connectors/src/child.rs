@@ -228,6 +228,18 @@ impl Group {
         timeout(REAP_TIMEOUT, self.wait()).await.ok()?.ok()
     }
 
+    /// Waits until the first process has ended by itself; says whether it has. It is not taken away.
+    pub(crate) async fn exits(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while !self.has_exited() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(END_POLL).await;
+        }
+        true
+    }
+
     fn signal(&self, signal: Signal) {
         let Some(pid) = self.pid.filter(|_| !self.reaped) else { return };
         // That nobody is left to be told is what is wanted.

@@ -11,6 +11,7 @@ mod file;
 mod mattermost;
 mod opsgenie;
 mod pagerduty;
+mod process;
 mod script;
 mod shuffle;
 mod slack;
@@ -32,6 +33,7 @@ use holdfast_model::{
 pub const CATALOG: &[Kind] = &[
     webhook::KIND,
     script::KIND,
+    process::KIND,
     file::KIND,
     stdout::KIND,
     slack::KIND,
