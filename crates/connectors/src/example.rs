@@ -26,6 +26,7 @@ token = "0123456789"
 "#,
     settings: &[&URL, &TOKEN, &message::TEMPLATE],
     batches: false,
+    http: true,
     build,
 };
 

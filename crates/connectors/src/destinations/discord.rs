@@ -40,6 +40,7 @@ thread_id = "123456789012345678"
 "#,
     settings: &[&URL, &THREAD_ID, &message::TEMPLATE],
     batches: false,
+    http: true,
     build,
 };
 

@@ -40,6 +40,7 @@ username = "wazuh"
 "#,
     settings: &[&URL, &CHANNEL, &USERNAME, &message::TEMPLATE],
     batches: false,
+    http: true,
     build,
 };
 

@@ -44,6 +44,7 @@ headers = { X-Shuffle-Key = "replace-me" }
 "#,
     settings: &[&URL, &HEADERS, &message::TEMPLATE],
     batches: false,
+    http: true,
     build,
 };
 

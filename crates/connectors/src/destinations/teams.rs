@@ -40,6 +40,7 @@ url = "https://prod-01.westeurope.logic.azure.com:443/workflows/0123/triggers/ma
 "#,
     settings: &[&URL, &SEVERITY, &message::TEMPLATE],
     batches: false,
+    http: true,
     build,
 };
 

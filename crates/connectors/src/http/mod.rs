@@ -15,6 +15,7 @@ mod answer;
 mod classify;
 #[cfg(test)]
 pub(crate) mod fake;
+mod rehearsal;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -30,6 +31,7 @@ pub(crate) use self::transport::tls_reason;
 pub use self::{
     answer::{Answer, EXCERPT_READ_BYTES_MAX, mask},
     classify::{RETRY_AFTER_MAX, classify, retry_after},
+    rehearsal::{Rehearsed, rehearse},
 };
 
 /// `User-Agent` of every request.
@@ -144,6 +146,9 @@ impl Client {
         request: Request,
         body_bytes_max: usize,
     ) -> Result<Answer, DeliveryError> {
+        if let Some(not_sent) = rehearsal::note(&request) {
+            return Err(not_sent);
+        }
         let deadline = Instant::now() + self.timeout;
         match timeout_at(deadline, self.inner.execute(request)).await {
             Ok(Ok(response)) => Ok(Answer::read(response, body_bytes_max, deadline).await),

@@ -17,7 +17,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{Mutex, OnceLock, PoisonError, RwLock},
 };
 
 use holdfast_model::{Secret, settings::SecretSpec};
@@ -73,6 +73,22 @@ pub struct LiveSecret {
     current: RwLock<Secret>,
 }
 
+/// Every secret that was resolved since [`remember`] was called.
+static READ_SO_FAR: OnceLock<Mutex<Vec<Secret>>> = OnceLock::new();
+
+/// Keeps a list of what is resolved from here on, for a command that shows what would be sent and
+/// must mask it. The gateway itself never does.
+pub fn remember() {
+    READ_SO_FAR.get_or_init(Mutex::default);
+}
+
+/// What was resolved since [`remember`].
+pub(crate) fn read_so_far() -> Vec<Secret> {
+    let all =
+        READ_SO_FAR.get().map(|all| all.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    all.unwrap_or_default()
+}
+
 /// Refuses a configuration file that holds a literal secret and that others can read or write.
 ///
 /// # Errors
@@ -87,7 +103,11 @@ pub fn check_config_file(path: &Path) -> Result<(), SecretError> {
 impl LiveSecret {
     /// Reads the secret for the first time.
     pub fn resolve(spec: &SecretSpec) -> Result<Self, SecretError> {
-        let current = RwLock::new(read(spec)?);
+        let secret = read(spec)?;
+        if let Some(all) = READ_SO_FAR.get() {
+            all.lock().unwrap_or_else(PoisonError::into_inner).push(secret.clone());
+        }
+        let current = RwLock::new(secret);
         Ok(Self { spec: spec.clone(), current })
     }
 

@@ -8,6 +8,7 @@ mod dead_letters;
 mod destinations;
 mod output;
 mod queue;
+mod render;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -46,6 +47,8 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Print the exact request that a destination would send, secrets masked. Nothing is sent.
+    Render(render::Options),
     /// Show the lanes of a running gateway.
     Status {
         #[command(flatten)]
@@ -122,6 +125,7 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
             output::line(format_args!("{}", print().trim_end()));
             Exit::Done
         }
+        Command::Render(options) => render::run(&options),
         Command::Status { gateway } => destinations::status(&gateway),
         Command::Destinations(command) => destinations::run(command),
         Command::DeadLetters(command) => dead_letters::run(command),

@@ -107,6 +107,7 @@ mod tests {
             example: "",
             settings: &[],
             batches: false,
+            http: true,
             build: |_, _| None,
         };
         let node = |line, value| Node { line, value };

@@ -56,6 +56,7 @@ labels = { team = "soc" }
         &message::TEMPLATE,
     ],
     batches: false,
+    http: true,
     build,
 };
 

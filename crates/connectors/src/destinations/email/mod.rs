@@ -52,6 +52,7 @@ password = "replace-me"
 "#,
     settings: settings::ALL,
     batches: false,
+    http: false,
     build: settings::build,
 };
 

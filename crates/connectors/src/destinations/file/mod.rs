@@ -39,6 +39,7 @@ format = "envelope"
 "#,
     settings: &[&PATH, &FORMAT, &SYNC],
     batches: true,
+    http: false,
     build,
 };
 

@@ -47,6 +47,7 @@ command = ["/usr/bin/python3", "/etc/holdfast/process.py"]
 "#,
     settings: &[&COMMAND, &FOLDER, &WINDOW, &RESTART_MAX, &child::ENV],
     batches: false,
+    http: false,
     build,
 };
 

@@ -70,6 +70,7 @@ hook_url = "https://soar.example/hook"
         &child::ENV,
     ],
     batches: false,
+    http: false,
     build,
 };
 

@@ -59,6 +59,7 @@ resolved_by = { "504" = "503" }
         &message::TEMPLATE,
     ],
     batches: false,
+    http: true,
     build,
 };
 

@@ -32,6 +32,7 @@ format = "line"
 "#,
     settings: &[&FORMAT],
     batches: true,
+    http: false,
     build,
 };
 

@@ -50,6 +50,7 @@ thread_id = 42
 "#,
     settings: &[&TOKEN, &CHAT_ID, &THREAD_ID, &API_URL, &message::TEMPLATE],
     batches: false,
+    http: true,
     build,
 };
 

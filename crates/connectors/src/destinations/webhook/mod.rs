@@ -56,6 +56,7 @@ compression = "gzip"
         &settings::COMPRESSION,
     ],
     batches: true,
+    http: true,
     build,
 };
 

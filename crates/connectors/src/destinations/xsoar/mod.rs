@@ -50,6 +50,7 @@ resolved_by = { "504" = "503" }
 "#,
     settings: settings::ALL,
     batches: false,
+    http: true,
     build: settings::build,
 };
 
