@@ -206,9 +206,10 @@ impl Telegram {
 
     fn body(&self, message: &Message) -> Value {
         let text = match self.template.render(message) {
-            // Telegram refuses an empty one.
-            Some(text) if text.trim().is_empty() => format!("Event {}", message.id),
-            Some(text) => within(&text),
+            Some(text) => {
+                let key = format!("\nEvent {}", entities(&message.key, 300));
+                format!("{}{key}", within(&text, TEXT_UNITS_MAX - units(&key)))
+            }
             None => {
                 let [most @ .., least] = SHAPES;
                 let shaped = most.into_iter().map(|shape| html(message, shape));
@@ -309,12 +310,12 @@ fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-/// The text within the limit, whatever its characters are.
-fn within(text: &str) -> String {
-    let cut = clip(text, TEXT_UNITS_MAX);
-    if units(&cut) <= TEXT_UNITS_MAX {
+/// The text within so many UTF-16 units, whatever its characters are.
+fn within(text: &str, units_max: usize) -> String {
+    let cut = clip(text, units_max);
+    if units(&cut) <= units_max {
         return cut.into_owned();
     }
     // No character has more than two units.
-    clip(text, TEXT_UNITS_MAX / 2).into_owned()
+    clip(text, units_max / 2).into_owned()
 }

@@ -125,7 +125,7 @@ async fn a_template_that_telegram_cannot_parse_arrives_as_plain_text() {
     let bodies = bodies(&fake);
     let mut plain = bodies[0].clone();
     plain.as_object_mut().unwrap().remove("parse_mode").unwrap();
-    assert_eq!(bodies[0]["text"], "<b>a <x></b>");
+    assert_eq!(bodies[0]["text"], "<b>a <x></b>\nEvent abcdefghij-1.lane");
     assert_eq!(bodies[1..], [plain]);
     // Twice is all; and no other refusal is answered with a second request.
     for (body, requests) in [(UNPARSED, 2), (r#"{"ok":false,"error_code":400}"#, 1)] {
@@ -142,7 +142,9 @@ async fn a_templates_text_is_never_empty_nor_too_long() {
         "template = \"{% for a in range(9000) %}a{% endfor %}\"",
         "template = \" {{ alert.nothing }}\"",
     ] {
-        assert_valid(more, &sent(more, alert(1, "{}")).await);
+        let body = sent(more, alert(1, "{}")).await;
+        assert_valid(more, &body);
+        assert!(body["text"].as_str().unwrap().ends_with("\nEvent abcdefghij-1.lane"));
     }
 }
 
