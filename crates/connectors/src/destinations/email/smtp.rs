@@ -3,14 +3,11 @@
 use std::{error::Error as _, time::Duration};
 
 use holdfast_model::{DeliveryError, Reason};
-use lettre::{
-    Message as Mail,
-    transport::smtp::{
-        Error,
-        authentication::{Credentials, Mechanism},
-        client::AsyncSmtpConnection,
-        commands::{Data, Mail as MailFrom, Rcpt},
-    },
+use lettre::transport::smtp::{
+    Error,
+    authentication::{Credentials, Mechanism},
+    client::AsyncSmtpConnection,
+    commands::{Data, Mail, Rcpt},
 };
 
 use super::{Email, Login, Security};
@@ -113,10 +110,10 @@ impl Email {
     }
 
     /// Returns when the server has taken the message.
-    pub(super) async fn send(&self, mail: &Mail, stage: &mut Stage) -> Result<(), DeliveryError> {
+    pub(super) async fn send(&self, mail: &str, stage: &mut Stage) -> Result<(), DeliveryError> {
         let mut connection = self.connect(stage).await?;
         *stage = Stage::Envelope;
-        let sender = MailFrom::new(Some(self.from.email.clone()), Vec::new());
+        let sender = Mail::new(Some(self.from.email.clone()), Vec::new());
         connection.command(sender).await.map_err(|error| stage.failure(error))?;
         let mut refused = Vec::new();
         for mailbox in &self.to {
@@ -137,7 +134,7 @@ impl Email {
         }
         connection.command(Data).await.map_err(|error| stage.failure(error))?;
         *stage = Stage::Message;
-        let taken = connection.message(&mail.formatted()).await;
+        let taken = connection.message(mail.as_bytes()).await;
         taken.map_err(|error| stage.failure(error))?;
         part(connection).await;
         Ok(())
