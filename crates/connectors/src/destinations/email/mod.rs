@@ -15,6 +15,7 @@
 mod compose;
 mod settings;
 mod smtp;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -9,8 +9,9 @@ use lettre::transport::smtp::{
     client::AsyncSmtpConnection,
     commands::{Data, Mail, Rcpt},
 };
+use tokio::{net::TcpStream, time::timeout};
 
-use super::{Email, Login, Security};
+use super::{Email, Login, Security, stream::LineStream};
 use crate::http::tls_reason;
 
 /// How long the goodbye may take; nothing depends on it.
@@ -82,18 +83,20 @@ impl Email {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let addresses = found.map_err(|error| DeliveryError::caused_by(Reason::Dns, error))?;
         let addresses: Vec<_> = addresses.collect();
-        let from_start = match &self.security {
-            Security::Tls(tls) => Some(tls.clone()),
-            Security::StartTls(_) | Security::None => None,
+        let addresses = addresses.as_slice();
+        let patience = self.timeout / 2;
+        let made = if let Security::Tls(tls) = &self.security {
+            let tls = Some(tls.clone());
+            let patience = Some(patience);
+            AsyncSmtpConnection::connect_tokio1(addresses, patience, &self.hello, tls, None).await
+        } else {
+            let lost = |error: std::io::Error| DeliveryError::caused_by(Reason::Connect, error);
+            let socket = timeout(patience, TcpStream::connect(addresses)).await;
+            let socket = socket.map_err(|elapsed| lost(elapsed.into()))?.map_err(lost)?;
+            let stream = Box::new(LineStream(socket));
+            AsyncSmtpConnection::connect_with_transport(stream, &self.hello).await
         };
-        let made = AsyncSmtpConnection::connect_tokio1(
-            addresses.as_slice(),
-            Some(self.timeout / 2),
-            &self.hello,
-            from_start,
-            None,
-        );
-        let mut connection = made.await.map_err(|error| stage.failure(error))?;
+        let mut connection = made.map_err(|error| stage.failure(error))?;
         *stage = Stage::Greeting;
         if let Security::StartTls(tls) = &self.security {
             let secret = connection.starttls(tls.clone(), &self.hello).await;
@@ -143,5 +146,5 @@ impl Email {
 
 /// Says goodbye. Whatever becomes of it, the answer before it stands.
 pub(super) async fn part(mut connection: AsyncSmtpConnection) {
-    drop(tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await);
+    drop(timeout(QUIT_TIMEOUT, connection.quit()).await);
 }

@@ -349,12 +349,14 @@ async fn every_try_has_the_same_bytes_and_message_id() {
 #[tokio::test]
 async fn each_reply_has_its_meaning() {
     #[rustfmt::skip]
-    let table: [(Trouble, Reason); 21] = [
+    let table: [(Trouble, Reason); 22] = [
         (&[("GREETING", "421 busy")], Reason::ServerFault),
         (&[("GREETING", "554 no service")], Reason::Misconfigured),
         (&[("GREETING", "")], Reason::Connect),
         (&[("STARTTLS", "454 not now")], Reason::ServerFault),
         (&[("EHLO", "250 localhost")], Reason::Misconfigured), // No STARTTLS.
+        // What somebody put behind it in the clear is not an answer.
+        (&[("STARTTLS", "220 go ahead\r\n250-forged\r\n250 AUTH PLAIN")], Reason::Tls),
         (&[("AUTH", "454 not now")], Reason::ServerFault),
         (&[("AUTH", "535 wrong")], Reason::Unauthorized),
         (&[("MAIL", "530 log in")], Reason::Unauthorized),
