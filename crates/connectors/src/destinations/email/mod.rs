@@ -15,6 +15,7 @@
 mod compose;
 mod settings;
 mod smtp;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -26,13 +27,10 @@ use holdfast_model::{
     DeliveryError, Destination, Reason, Receipt, Secret, Shipment,
     delivery::{Delivered, EXCERPT_BYTES_MAX},
 };
-use lettre::{
-    message::Mailbox,
-    transport::smtp::{client::TlsParameters, extension::ClientId},
-};
+use lettre::transport::smtp::{client::TlsParameters, extension::ClientId};
 use tokio::time::{Instant, timeout_at};
 
-use self::smtp::Stage;
+use self::{compose::Mailbox, smtp::Stage};
 use super::Kind;
 use crate::{
     http::mask,
@@ -92,7 +90,6 @@ impl Destination for Email {
         };
         let message = Message::of(member);
         let mail = self.compose(&message, member.event.received_at);
-        let mail = mail.map_err(|error| DeliveryError::caused_by(Reason::Render, error))?;
         self.within_time(async |stage: &mut Stage| self.send(&mail, stage).await).await?;
         let id = self.message_id(&message.key);
         Ok(Delivered::All(Receipt { status: Some(250), remote_id: Some(id), duplicate: false }))

@@ -6,15 +6,12 @@ use holdfast_model::{
     Destination,
     settings::{Section, Setting},
 };
-use lettre::{
-    message::Mailbox,
-    transport::smtp::{
-        client::{TlsParameters, TlsParametersBuilder},
-        extension::ClientId,
-    },
+use lettre::transport::smtp::{
+    client::{TlsParameters, TlsParametersBuilder},
+    extension::ClientId,
 };
 
-use super::{Email, Login, Security};
+use super::{Email, Login, Security, compose::Mailbox};
 use crate::{
     destinations::Context,
     message::{self, Template},
@@ -164,16 +161,9 @@ fn recipients(section: &Section<'_>) -> Option<Vec<Mailbox>> {
 }
 
 fn mailbox(section: &Section<'_>, setting: &Setting, text: &str) -> Option<Mailbox> {
-    let problem = match text.parse::<Mailbox>() {
-        // A server need not know SMTPUTF8, and a line break is nobody's name.
-        Ok(mailbox) if text.contains(char::is_control) || !mailbox.email.to_string().is_ascii() => {
-            "an address has ASCII characters only".to_owned()
-        }
-        Ok(mailbox) => return Some(mailbox),
-        Err(error) => error.to_string(),
-    };
-    section.fault(setting.name, format!("\"{}\" is no address: {problem}", text.escape_debug()));
-    None
+    let read = text.parse::<Mailbox>();
+    let problem = |error| format!("\"{}\" cannot be used: {error}", text.escape_debug());
+    read.map_err(|error| section.fault(setting.name, problem(error))).ok()
 }
 
 /// `None` is a fault, `Some(None)` the default.

@@ -3,17 +3,15 @@
 use std::{error::Error as _, time::Duration};
 
 use holdfast_model::{DeliveryError, Reason};
-use lettre::{
-    Message as Mail,
-    transport::smtp::{
-        Error,
-        authentication::{Credentials, Mechanism},
-        client::AsyncSmtpConnection,
-        commands::{Data, Mail as MailFrom, Rcpt},
-    },
+use lettre::transport::smtp::{
+    Error,
+    authentication::{Credentials, Mechanism},
+    client::AsyncSmtpConnection,
+    commands::{Data, Mail, Rcpt},
 };
+use tokio::{net::TcpStream, time::timeout};
 
-use super::{Email, Login, Security};
+use super::{Email, Login, Security, stream::LineStream};
 use crate::http::tls_reason;
 
 /// How long the goodbye may take; nothing depends on it.
@@ -85,18 +83,20 @@ impl Email {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let addresses = found.map_err(|error| DeliveryError::caused_by(Reason::Dns, error))?;
         let addresses: Vec<_> = addresses.collect();
-        let from_start = match &self.security {
-            Security::Tls(tls) => Some(tls.clone()),
-            Security::StartTls(_) | Security::None => None,
+        let addresses = addresses.as_slice();
+        let patience = self.timeout / 2;
+        let made = if let Security::Tls(tls) = &self.security {
+            let tls = Some(tls.clone());
+            let patience = Some(patience);
+            AsyncSmtpConnection::connect_tokio1(addresses, patience, &self.hello, tls, None).await
+        } else {
+            let lost = |error: std::io::Error| DeliveryError::caused_by(Reason::Connect, error);
+            let socket = timeout(patience, TcpStream::connect(addresses)).await;
+            let socket = socket.map_err(|elapsed| lost(elapsed.into()))?.map_err(lost)?;
+            let stream = Box::new(LineStream(socket));
+            AsyncSmtpConnection::connect_with_transport(stream, &self.hello).await
         };
-        let made = AsyncSmtpConnection::connect_tokio1(
-            addresses.as_slice(),
-            Some(self.timeout / 2),
-            &self.hello,
-            from_start,
-            None,
-        );
-        let mut connection = made.await.map_err(|error| stage.failure(error))?;
+        let mut connection = made.map_err(|error| stage.failure(error))?;
         *stage = Stage::Greeting;
         if let Security::StartTls(tls) = &self.security {
             let secret = connection.starttls(tls.clone(), &self.hello).await;
@@ -113,10 +113,10 @@ impl Email {
     }
 
     /// Returns when the server has taken the message.
-    pub(super) async fn send(&self, mail: &Mail, stage: &mut Stage) -> Result<(), DeliveryError> {
+    pub(super) async fn send(&self, mail: &str, stage: &mut Stage) -> Result<(), DeliveryError> {
         let mut connection = self.connect(stage).await?;
         *stage = Stage::Envelope;
-        let sender = MailFrom::new(Some(self.from.email.clone()), Vec::new());
+        let sender = Mail::new(Some(self.from.email.clone()), Vec::new());
         connection.command(sender).await.map_err(|error| stage.failure(error))?;
         let mut refused = Vec::new();
         for mailbox in &self.to {
@@ -137,7 +137,7 @@ impl Email {
         }
         connection.command(Data).await.map_err(|error| stage.failure(error))?;
         *stage = Stage::Message;
-        let taken = connection.message(&mail.formatted()).await;
+        let taken = connection.message(mail.as_bytes()).await;
         taken.map_err(|error| stage.failure(error))?;
         part(connection).await;
         Ok(())
@@ -146,5 +146,5 @@ impl Email {
 
 /// Says goodbye. Whatever becomes of it, the answer before it stands.
 pub(super) async fn part(mut connection: AsyncSmtpConnection) {
-    drop(tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await);
+    drop(timeout(QUIT_TIMEOUT, connection.quit()).await);
 }

@@ -232,6 +232,9 @@ fn parse(mail: &str) -> (Vec<(String, String)>, &str) {
 
 /// What RFC 5322 and 2046 demand, and no field that we did not mean to send.
 fn assert_valid(name: &str, mail: &str) {
+    assert!(mail.is_ascii(), "{name}");
+    let coded = |line: &&str| line.contains("=?");
+    assert!(mail.lines().filter(coded).all(|line| line.len() <= 76), "{name}");
     let (fields, body) = parse(mail);
     let mut names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -257,6 +260,17 @@ fn assert_valid(name: &str, mail: &str) {
     assert!(parts[2].contains("Content-Type: text/html; charset=utf-8"), "{name}");
     assert!(parts[3].starts_with("--"), "{name}");
     assert!(value("Message-ID").ends_with("@example.org>"), "{name}");
+}
+
+/// The two texts of a mail.
+fn texts(mail: &str) -> [String; 2] {
+    let text = |kind: &str| {
+        let part = mail.split(&format!("text/{kind};")).nth(1).unwrap();
+        let body = part.split("\r\n\r\n").nth(1).unwrap().split("--").next().unwrap();
+        assert!(body.lines().all(|line| line.len() <= 76));
+        String::from_utf8(BASE64_STANDARD.decode(body.replace("\r\n", "")).unwrap()).unwrap()
+    };
+    [text("plain"), text("html")]
 }
 
 async fn deliver(email: &Email, member: Member) -> Result<Receipt, DeliveryError> {
@@ -293,8 +307,9 @@ async fn no_text_of_an_alert_becomes_a_header_or_a_tag() {
         session.commands.iter().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(verbs, ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT", "DATA", "QUIT"]);
     let mail = session.mail.unwrap();
-    let (plain, page) = mail.split_once("text/html").unwrap();
-    assert!(plain.contains("<script>") && !page.contains("<script>"), "{mail}");
+    let [plain, page] = texts(&mail);
+    assert!(plain.contains("<script>") && !page.contains("<script>"), "{page}");
+    assert!(page.contains("&lt;script&gt;"), "{page}");
 }
 
 #[tokio::test]
@@ -325,18 +340,23 @@ async fn every_try_has_the_same_bytes_and_message_id() {
     assert_eq!(value("Date"), "Tue, 10 Mar 2026 06:11:28 +0000");
     assert_eq!(value("Auto-Submitted"), "auto-generated");
     assert_eq!(value("X-Holdfast-Key"), "abcdefghij-7.lane");
-    assert!(value("Subject").starts_with("[Wazuh high] door"), "{}", value("Subject"));
+    // printf '[Wazuh high] door é' | base64
+    assert_eq!(value("Subject"), "=?utf-8?B?W1dhenVoIGhpZ2hdIGRvb3Igw6k=?=");
+    assert_eq!(value("From"), "\"Holdfast\" <holdfast@example.org>");
+    assert!(texts(sessions[0].mail.as_ref().unwrap())[0].starts_with("door é\r\n"));
 }
 
 #[tokio::test]
 async fn each_reply_has_its_meaning() {
     #[rustfmt::skip]
-    let table: [(Trouble, Reason); 21] = [
+    let table: [(Trouble, Reason); 22] = [
         (&[("GREETING", "421 busy")], Reason::ServerFault),
         (&[("GREETING", "554 no service")], Reason::Misconfigured),
         (&[("GREETING", "")], Reason::Connect),
         (&[("STARTTLS", "454 not now")], Reason::ServerFault),
         (&[("EHLO", "250 localhost")], Reason::Misconfigured), // No STARTTLS.
+        // What somebody put behind it in the clear is not an answer.
+        (&[("STARTTLS", "220 go ahead\r\n250-forged\r\n250 AUTH PLAIN")], Reason::Tls),
         (&[("AUTH", "454 not now")], Reason::ServerFault),
         (&[("AUTH", "535 wrong")], Reason::Unauthorized),
         (&[("MAIL", "530 log in")], Reason::Unauthorized),
@@ -419,7 +439,7 @@ fn wrong_settings_are_faults() {
         (format!("{base}user = \"u\""), "`user` and `password` need each other"),
         (format!("{base}port = 70000"), "lane.port: 70000 is not within"),
         (format!("{base}hello = \"a b\""), "lane.hello: it must be a machine's name"),
-        ("host = \"h\"\nfrom = \"nobody\"\nto = [\"b@example.org\"]".to_owned(), "lane.from: \"nobody\" is no address"),
+        ("host = \"h\"\nfrom = \"nobody\"\nto = [\"b@example.org\"]".to_owned(), "lane.from: \"nobody\" cannot be used"),
         ("host = \"h\"\nfrom = \"a@example.org\"\nto = []".to_owned(), "lane.to: there must be 1 to 100"),
         ("host = \"h\"\nfrom = \"a@example.org\"\nto = [\"x\\r\\nBcc: y <b@example.org>\"]".to_owned(), "lane.to: "),
     ];
