@@ -61,6 +61,9 @@ pub struct Kind {
     pub settings: &'static [&'static Setting],
     /// Whether one request can carry several events.
     pub batches: bool,
+    /// Whether all it does goes through the HTTP client, so that it can be rehearsed without being
+    /// done ([`crate::http::rehearse`]).
+    pub http: bool,
     /// Reads the section, reports its faults, and builds the destination if there are none.
     pub build: fn(&Section<'_>, &Context) -> Option<Arc<dyn Destination>>,
 }

@@ -160,7 +160,7 @@ impl Destination for Process {
         let mut ticket = running.ask(protocol::request_id(member), line)?;
         match timeout_at(deadline, ticket.answered()).await {
             Ok(said) => said.map(Delivered::All),
-            Err(_) => Err(ticket.give_up()),
+            Err(_) => Err(ticket.give_up(self.timeout)),
         }
     }
 

@@ -14,7 +14,7 @@ use holdfast_model::{DeliveryError, Reason, Receipt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,7 @@ pub(super) struct Ticket<'a> {
     id: String,
     answer: oneshot::Receiver<Said>,
     answers_before: u64,
+    asked_at: Instant,
 }
 
 /// Why a run ended.
@@ -256,7 +257,8 @@ impl Running {
             waiting.by_id.insert(id.clone(), Waiter { answer: sender, sent: false });
         }
         let answers_before = self.answers.load(Ordering::Relaxed);
-        let ticket = Ticket { running: self, id: id.clone(), answer, answers_before };
+        let asked_at = Instant::now();
+        let ticket = Ticket { running: self, id: id.clone(), answer, answers_before, asked_at };
         // Full: it does not even read those whose time is up.
         let sent = self.requests.try_send((id, line));
         sent.map_err(|_| DeliveryError::new(Reason::Connect))?;
@@ -309,10 +311,12 @@ impl Ticket<'_> {
         }
     }
 
-    /// The time is up. A program that answered nobody meanwhile hangs, and is ended.
-    pub(super) fn give_up(self) -> DeliveryError {
+    /// The time is up. A program that answered nobody in about that time hangs, and is ended; not
+    /// so when most of the time went by before it was asked.
+    pub(super) fn give_up(self, timeout: Duration) -> DeliveryError {
         let waiter = lock(&self.running.waiting).by_id.remove(&self.id);
-        if self.running.answers.load(Ordering::Relaxed) == self.answers_before {
+        let had_time = self.asked_at.elapsed() >= timeout.mul_f64(0.9);
+        if had_time && self.running.answers.load(Ordering::Relaxed) == self.answers_before {
             self.running.stop.cancel();
         }
         let sent = waiter.is_none_or(|waiter| waiter.sent);

@@ -282,7 +282,7 @@ async fn ends(pid: &str) {
 async fn a_program_that_hangs_is_ended_with_all_it_started() {
     let place = Place::new();
     let script = "sleep 1000 & echo $! > child; echo $$ > pid; while :; do sleep 1; done";
-    let timeout = Duration::from_secs(1);
+    let timeout = Duration::from_secs(3);
     let destination = place.shell_within(script, "", "", timeout);
     let error = send(&destination, alert(1, "{}")).await.unwrap_err();
     assert_eq!(error.reason, Reason::InDoubt);
@@ -301,12 +301,29 @@ async fn a_program_that_answers_others_is_left_alone() {
             [ "$id" = abcdefghij-1.1 ] || printf '{"id":"%s","outcome":"delivered"}\n' "$id"
         done
     "#;
-    let destination = place.shell_within(script, "", "", Duration::from_secs(2));
+    let destination = place.shell_within(script, "", "", Duration::from_secs(3));
     let (silent, answered) =
         tokio::join!(send(&destination, alert(1, "{}")), send(&destination, alert(2, "{}")),);
     assert_eq!(silent.unwrap_err().reason, Reason::InDoubt);
     answered.unwrap();
     send(&destination, alert(3, "{}")).await.unwrap();
+    assert_eq!(place.read("starts").lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_program_that_was_asked_late_does_not_hang() {
+    let place = Place::new();
+    let slow = ANSWER_EACH.replace("\n    id=", "\n    sleep 2\n    id=");
+    let script = format!("echo x >> starts{slow}");
+    let said = r#""outcome":"delivered""#;
+    let destination = place.shell_within(&script, said, "window = 1", Duration::from_millis(3500));
+    let (first, second) =
+        tokio::join!(send(&destination, alert(1, "{}")), send(&destination, alert(2, "{}")),);
+    first.unwrap();
+    assert_eq!(second.unwrap_err().reason, Reason::InDoubt, "it had too little time");
+    // Its late answer is not taken for this one's, and no other program has been started.
+    let receipt = send(&destination, alert(3, "{}")).await;
+    assert!(receipt.is_ok(), "{receipt:?}");
     assert_eq!(place.read("starts").lines().count(), 1);
 }
 

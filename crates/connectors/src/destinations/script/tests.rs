@@ -2,12 +2,13 @@ use std::{
     io::Write as _,
     os::unix::fs::PermissionsExt,
     process::{Command as StdCommand, Stdio as StdStdio},
+    sync::Arc,
 };
 
 use holdfast_model::{Kind as EventKind, Name};
 use tempfile::TempDir;
 
-use super::*;
+use super::{super::Context, *};
 use crate::{
     http::fake::{Act, Fake, answer},
     message::samples,
