@@ -19,5 +19,6 @@ mod isolation;
 mod overflow;
 mod pacing;
 mod receivers;
+mod render;
 mod secrecy;
 mod shutdown;

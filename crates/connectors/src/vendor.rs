@@ -90,10 +90,7 @@ pub(crate) fn secret(section: &Section<'_>, setting: &Setting) -> Option<LiveSec
 /// Reads an address that must be given unless it has a default. It may be a secret.
 pub(crate) fn address(section: &Section<'_>, setting: &Setting) -> Option<LiveSecret> {
     let found = match (section.node(setting.name), setting.default) {
-        (None, Some(default)) => {
-            let default = Secret::new(default.trim_matches('"'));
-            LiveSecret::resolve(&holdfast_model::settings::SecretSpec::Literal(default)).ok()?
-        }
+        (None, Some(default)) => LiveSecret::public(default.trim_matches('"')),
         _ => secret(section, setting)?,
     };
     match parse_url(&found.current()) {
