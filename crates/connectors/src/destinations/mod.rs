@@ -4,8 +4,10 @@
 //! line in [`CATALOG`]. The configuration, its reference, the examples under `config/` and the tidy
 //! test read the catalogue, so nothing else changes.
 
+mod elasticsearch;
 mod file;
 mod pagerduty;
+mod splunk_hec;
 mod stdout;
 mod webhook;
 
@@ -17,7 +19,14 @@ use holdfast_model::{
 };
 
 /// Every type of destination, in the order users see them.
-pub const CATALOG: &[Kind] = &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND];
+pub const CATALOG: &[Kind] = &[
+    webhook::KIND,
+    file::KIND,
+    stdout::KIND,
+    pagerduty::KIND,
+    splunk_hec::KIND,
+    elasticsearch::KIND,
+];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {
