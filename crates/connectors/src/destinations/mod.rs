@@ -6,6 +6,7 @@
 
 mod alertmanager;
 mod discord;
+mod elasticsearch;
 mod email;
 mod file;
 mod mattermost;
@@ -15,6 +16,7 @@ mod process;
 mod script;
 mod shuffle;
 mod slack;
+mod splunk_hec;
 mod stdout;
 mod teams;
 mod telegram;
@@ -47,6 +49,8 @@ pub const CATALOG: &[Kind] = &[
     alertmanager::KIND,
     shuffle::KIND,
     xsoar::KIND,
+    splunk_hec::KIND,
+    elasticsearch::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.

@@ -170,7 +170,7 @@ impl Webhook {
 }
 
 /// RFC 1952, at the fastest level: JSON shrinks tenfold at any.
-async fn gzip(body: Bytes) -> Result<Bytes, DeliveryError> {
+pub(super) async fn gzip(body: Bytes) -> Result<Bytes, DeliveryError> {
     let is_small = body.len() <= GZIP_INLINE_BYTES_MAX;
     let compress = move || {
         let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
