@@ -7,6 +7,7 @@
 mod alertmanager;
 mod email;
 mod file;
+mod misp;
 mod opsgenie;
 mod pagerduty;
 mod shuffle;
@@ -32,6 +33,7 @@ pub const CATALOG: &[Kind] = &[
     shuffle::KIND,
     xsoar::KIND,
     email::KIND,
+    misp::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.
