@@ -10,6 +10,7 @@ mod elasticsearch;
 mod email;
 mod file;
 mod mattermost;
+mod misp;
 mod opsgenie;
 mod pagerduty;
 mod process;
@@ -49,6 +50,7 @@ pub const CATALOG: &[Kind] = &[
     alertmanager::KIND,
     shuffle::KIND,
     xsoar::KIND,
+    misp::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,
 ];

@@ -93,6 +93,7 @@ impl Email {
             let lost = |error: std::io::Error| DeliveryError::caused_by(Reason::Connect, error);
             let socket = timeout(patience, TcpStream::connect(addresses)).await;
             let socket = socket.map_err(|elapsed| lost(elapsed.into()))?.map_err(lost)?;
+            socket.set_nodelay(true).map_err(lost)?;
             let stream = Box::new(LineStream(socket));
             AsyncSmtpConnection::connect_with_transport(stream, &self.hello).await
         };
