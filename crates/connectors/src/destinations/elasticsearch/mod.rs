@@ -130,7 +130,7 @@ fn auth(section: &Section<'_>) -> Option<Auth> {
     let password = vendor::optional_secret(section, &PASSWORD);
     let given = |setting: &Setting| section.has(setting.name);
     if given(&API_KEY) && (given(&USER) || given(&PASSWORD)) {
-        section.fault(API_KEY.name, "there are a user and a password too; give one of them");
+        section.fault(API_KEY.name, "give this or `user` and `password`, not both");
         return None;
     }
     if given(&USER) != given(&PASSWORD) {
