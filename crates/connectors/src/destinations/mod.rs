@@ -7,6 +7,7 @@
 mod file;
 mod pagerduty;
 mod stdout;
+mod thehive;
 mod webhook;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use holdfast_model::{
 };
 
 /// Every type of destination, in the order users see them.
-pub const CATALOG: &[Kind] = &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND];
+pub const CATALOG: &[Kind] =
+    &[webhook::KIND, file::KIND, stdout::KIND, pagerduty::KIND, thehive::KIND];
 
 /// What the gateway knows about a type of destination before one is configured.
 pub struct Kind {
