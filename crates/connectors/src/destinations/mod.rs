@@ -21,6 +21,7 @@ mod splunk_hec;
 mod stdout;
 mod teams;
 mod telegram;
+mod thehive;
 mod webhook;
 mod xsoar;
 
@@ -49,6 +50,7 @@ pub const CATALOG: &[Kind] = &[
     opsgenie::KIND,
     alertmanager::KIND,
     shuffle::KIND,
+    thehive::KIND,
     xsoar::KIND,
     misp::KIND,
     splunk_hec::KIND,

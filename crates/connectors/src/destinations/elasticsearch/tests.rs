@@ -188,7 +188,7 @@ fn settings_that_cannot_work_are_faults() {
         ("index = \"a-{day}\"", "not allowed"),
         ("index = \"\"", "1 to 255"),
         ("user = \"u\"", "belong together"),
-        ("user = \"u\"\npassword = \"p\"\napi_key = \"k\"", "give one of them"),
+        ("user = \"u\"\npassword = \"p\"\napi_key = \"k\"", "not both"),
     ];
     for (more, expected) in table {
         let problem = fault(&KIND, &format!("{url}{more}"), &context());
