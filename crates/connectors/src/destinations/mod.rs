@@ -9,6 +9,7 @@ mod file;
 mod pagerduty;
 mod splunk_hec;
 mod stdout;
+mod syslog;
 mod webhook;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub const CATALOG: &[Kind] = &[
     pagerduty::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,
+    syslog::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.

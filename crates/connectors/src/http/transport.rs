@@ -40,7 +40,7 @@ fn reason(error: &reqwest::Error) -> Reason {
 }
 
 /// Whether every later handshake would fail the same way.
-fn is_permanent(error: &rustls::Error) -> bool {
+pub(crate) fn is_permanent(error: &rustls::Error) -> bool {
     match error {
         // Not trusted, expired, for another name.
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,
