@@ -19,6 +19,7 @@ mod shuffle;
 mod slack;
 mod splunk_hec;
 mod stdout;
+mod syslog;
 mod teams;
 mod telegram;
 mod thehive;
@@ -53,6 +54,7 @@ pub const CATALOG: &[Kind] = &[
     thehive::KIND,
     xsoar::KIND,
     misp::KIND,
+    syslog::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,
 ];

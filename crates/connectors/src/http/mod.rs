@@ -27,7 +27,11 @@ use reqwest::{Request, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use tokio::time::{Instant, timeout_at};
 
+<<<<<<< HEAD
 pub(crate) use self::transport::tls_reason;
+=======
+pub(crate) use self::transport::is_permanent;
+>>>>>>> w-b
 pub use self::{
     answer::{Answer, EXCERPT_READ_BYTES_MAX, mask},
     classify::{RETRY_AFTER_MAX, classify, retry_after},
@@ -121,7 +125,7 @@ fn tls_config(
 /// Not Mozilla's list compiled in: a SOC's own services have certificates of the house's own CA,
 /// which the machine's administrator has installed there, and a distrusted root goes with the
 /// system's updates and not with ours. Read for each client, so a reload sees a change.
-fn trusted_roots() -> RootCertStore {
+pub(crate) fn trusted_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, _ignored) = roots.add_parsable_certificates(found.certs);

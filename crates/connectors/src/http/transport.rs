@@ -46,7 +46,7 @@ pub(crate) fn tls_reason(error: &(dyn Error + 'static)) -> Option<Reason> {
 }
 
 /// Whether every later handshake would fail the same way.
-fn is_permanent(error: &rustls::Error) -> bool {
+pub(crate) fn is_permanent(error: &rustls::Error) -> bool {
     match error {
         // Not trusted, expired, for another name.
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,
