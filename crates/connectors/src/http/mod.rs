@@ -27,11 +27,7 @@ use reqwest::{Request, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use tokio::time::{Instant, timeout_at};
 
-<<<<<<< HEAD
-pub(crate) use self::transport::tls_reason;
-=======
-pub(crate) use self::transport::is_permanent;
->>>>>>> w-b
+pub(crate) use self::transport::{is_permanent, tls_reason};
 pub use self::{
     answer::{Answer, EXCERPT_READ_BYTES_MAX, mask},
     classify::{RETRY_AFTER_MAX, classify, retry_after},
