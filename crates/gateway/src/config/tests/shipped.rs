@@ -73,7 +73,7 @@ fn every_common_default_in_the_commented_file_is_the_default() {
 fn every_line_of_the_commented_file_is_valid() {
     let faults = faults(&uncommented(|_| true));
     // The examples name secrets that are not on this machine, and the alternatives are exclusive.
-    let expected = ["is not set", "cannot be read", "is set by", "not both"];
+    let expected = ["is not set", "cannot be read", "is set by", "not both", "`transport` is not"];
     for fault in &faults {
         assert!(expected.iter().any(|words| fault.contains(words)), "{fault}");
     }
@@ -132,4 +132,29 @@ fn every_type_of_destination_has_a_page_with_a_quick_start() {
         }
         assert!(text.contains("does not promise"), "{path} says what it does not promise");
     }
+}
+
+#[test]
+fn the_usual_set_up_has_no_fault_but_secrets_that_are_not_here() {
+    let text = fs::read_to_string(shipped("config/soc.toml")).unwrap();
+    let faults = faults(&text);
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    for (fault, key) in
+        faults.iter().zip(["oncall.routing_key", "channel.webhook_url", "cases.api_key"])
+    {
+        assert!(fault.contains(&format!("destinations.{key}: ")), "{fault}");
+        assert!(fault.contains("cannot be read"), "{fault}");
+    }
+    // With secrets in their places it is whole.
+    let secret = "{ env = \"CARGO_PKG_NAME\" }";
+    let text = text.replace("{ file = \"/etc/holdfast/secrets/thehive\" }", secret);
+    let text = text.replace(
+        "{ file = \"/etc/holdfast/secrets/pagerduty\" }",
+        &format!("\"{}\"", "0".repeat(32)),
+    );
+    let url = "\"https://hooks.slack.example/services/T0/B0/x\"";
+    let text = text.replace("{ file = \"/etc/holdfast/secrets/slack\" }", url);
+    let config = read(&text).unwrap();
+    let kinds: Vec<_> = config.destinations.iter().map(|lane| lane.kind).collect();
+    assert_eq!(kinds, ["syslog", "pagerduty", "slack", "thehive", "script"]);
 }
