@@ -122,18 +122,16 @@ fn document(message: &Message, own: Option<String>) -> Value {
             blocks.push(json!({ "type": "codeBlock", "content": [text(log)] }));
         }
     }
+    // What is left is for the note and the last line.
     let mut room = TEXT_CHARS_MAX - 1000;
+    let all = blocks.len();
     let fits = |block: &Value| {
         let chars = block.to_string().chars().count() + 1;
         let fits = chars <= room;
         room = room.saturating_sub(chars);
         fits
     };
-    let all = blocks.len();
-    let mut blocks: Vec<Value> = {
-        let mut fits = fits;
-        blocks.into_iter().take_while(|block| fits(block)).collect()
-    };
+    let mut blocks: Vec<Value> = blocks.into_iter().take_while(fits).collect();
     if blocks.len() < all {
         blocks.push(paragraph(vec![text(CUT)]));
     }
@@ -144,6 +142,7 @@ fn document(message: &Message, own: Option<String>) -> Value {
 fn wiki(message: &Message, own: Option<String>) -> String {
     let end = format!("\n\n{}", escape(&footer(message)));
     let mut text = own.unwrap_or_default();
+    text.retain(|c| !c.is_control() || c == '\n');
     if text.trim().is_empty() {
         text = format!("*{}*\n\n{}\n", escape(&message.title), escape(&message.level_text()));
         for fact in &message.facts {
