@@ -9,6 +9,7 @@ mod discord;
 mod elasticsearch;
 mod email;
 mod file;
+mod jira;
 mod mattermost;
 mod misp;
 mod opsgenie;
@@ -53,6 +54,7 @@ pub const CATALOG: &[Kind] = &[
     shuffle::KIND,
     thehive::KIND,
     xsoar::KIND,
+    jira::KIND,
     misp::KIND,
     syslog::KIND,
     splunk_hec::KIND,
