@@ -15,6 +15,7 @@ mod opsgenie;
 mod pagerduty;
 mod process;
 mod script;
+mod servicenow;
 mod shuffle;
 mod slack;
 mod splunk_hec;
@@ -52,6 +53,7 @@ pub const CATALOG: &[Kind] = &[
     shuffle::KIND,
     thehive::KIND,
     xsoar::KIND,
+    servicenow::KIND,
     misp::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,
