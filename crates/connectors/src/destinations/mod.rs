@@ -16,6 +16,7 @@ mod opsgenie;
 mod pagerduty;
 mod process;
 mod script;
+mod servicenow;
 mod shuffle;
 mod slack;
 mod splunk_hec;
@@ -55,6 +56,7 @@ pub const CATALOG: &[Kind] = &[
     shuffle::KIND,
     thehive::KIND,
     xsoar::KIND,
+    servicenow::KIND,
     misp::KIND,
     syslog::KIND,
     splunk_hec::KIND,

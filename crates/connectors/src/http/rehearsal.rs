@@ -68,7 +68,8 @@ fn decompressed(body: &[u8]) -> String {
     }
 }
 
-/// What of a secret may stand in a request: itself, and of an address what is behind the host.
+/// What of a secret may stand in a request: itself, plain or as a form writes it, and of an address
+/// what is behind the host.
 fn traces(secret: &Secret) -> Vec<Secret> {
     let address = secret.expose().parse::<Url>().ok().filter(|url| url.has_host());
     match address {
@@ -77,8 +78,15 @@ fn traces(secret: &Secret) -> Vec<Secret> {
             let path = url.path().trim_end_matches('/');
             vec![Secret::new(format!("{path}{query}"))]
         }
-        None => vec![secret.clone()],
+        None => vec![secret.clone(), Secret::new(as_form(secret.expose()))],
     }
+}
+
+/// As `application/x-www-form-urlencoded`.
+fn as_form(text: &str) -> String {
+    let Ok(mut form) = Url::parse("form:?") else { return String::new() };
+    form.query_pairs_mut().append_key_only(text);
+    form.query().unwrap_or_default().to_owned()
 }
 
 impl fmt::Display for Rehearsed {
@@ -86,5 +94,16 @@ impl fmt::Display for Rehearsed {
         // Everything that this process has read as a secret, wherever it ended up.
         let traces: Vec<Secret> = secrets::read_so_far().iter().flat_map(traces).collect();
         f.write_str(&mask(&self.text, &traces))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_known_in_a_form_too() {
+        let known = traces(&Secret::new("a b&c=1"));
+        assert_eq!(known[1].expose(), "a+b%26c%3D1");
     }
 }
