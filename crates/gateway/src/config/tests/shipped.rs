@@ -79,6 +79,7 @@ fn every_line_of_the_commented_file_is_valid() {
         "is set by",
         "not both",
         "give either",
+        "leave out",
         "`transport` is not",
     ];
     for fault in &faults {
