@@ -6,15 +6,13 @@
 //!
 //! Does not promise to be fast: each event is read as a whole. Plain keys are judged before it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use cel::{
-    Context, Program, Value,
+    Context, Env, Program, Value,
     common::ast::{EntryExpr, Expr, IdedExpr},
 };
 use holdfast_model::Event;
-
-use super::parse;
 
 /// Longest expression, in bytes.
 const SOURCE_BYTES_MAX: usize = 8 * 1024;
@@ -35,6 +33,8 @@ pub(super) struct Expression {
     source: String,
     program: Program,
     loops: usize,
+    /// CEL's own functions, made once and not for each event.
+    functions: Arc<Env>,
 }
 
 impl Expression {
@@ -56,17 +56,19 @@ impl Expression {
         if let Some(name) = strangers.first() {
             return Err(format!("`{name}` is unknown; there are `alert` and `event`"));
         }
-        Ok(Self { source: source.to_owned(), program, loops })
+        let functions = Arc::new(Env::stdlib());
+        Ok(Self { source: source.to_owned(), program, loops, functions })
     }
 
     /// Whether the event passes; `Err` says why that cannot be told.
-    pub(super) fn holds(&self, event: &Event) -> Result<bool, String> {
+    ///
+    /// `alert` is the event's body, read by whoever judges it.
+    pub(super) fn holds(&self, event: &Event, alert: &serde_json::Value) -> Result<bool, String> {
         if self.loops > 0 && event.body.len() > LOOPED_BYTES_MAX {
             return Err(format!(
                 "the event is longer than {LOOPED_BYTES_MAX} bytes, too long for a loop"
             ));
         }
-        let alert = parse(event);
         let integration = alert.pointer("/data/integration").and_then(|value| value.as_str());
         let about = serde_json::json!({
             "seq": event.seq,
@@ -75,8 +77,8 @@ impl Expression {
             "integration": integration.unwrap_or(""),
             "received_at": event.received_at.to_string(),
         });
-        let mut context = Context::default();
-        for (name, value) in [("alert", alert), ("event", about)] {
+        let mut context = Context::with_env(Arc::clone(&self.functions));
+        for (name, value) in [("alert", alert), ("event", &about)] {
             context.add_variable(name, value).map_err(|error| error.to_string())?;
         }
         match self.program.execute(&context) {
@@ -158,8 +160,10 @@ mod tests {
 
     use super::*;
 
-    fn event(body: &str) -> Event {
-        Event::new(7, NewEvent::alert(body.to_owned()), "wazuh".into(), Timestamp(0))
+    fn holds(expression: &Expression, body: &str) -> Result<bool, String> {
+        let new = NewEvent::alert(body.to_owned());
+        let event = Event::new(7, new, "wazuh".into(), Timestamp(0));
+        expression.holds(&event, &crate::filter::parse(&event))
     }
 
     const SSHD: &str = r#"{"rule":{"level":10,"id":"5763","groups":["sshd","x"],"mitre":{"id":["T1110"]}},
@@ -181,7 +185,7 @@ mod tests {
         ];
         for (source, expected) in table {
             let expression = Expression::new(source).unwrap();
-            assert_eq!(expression.holds(&event(SSHD)), Ok(expected), "{source}");
+            assert_eq!(holds(&expression, SSHD), Ok(expected), "{source}");
         }
     }
 
@@ -189,10 +193,11 @@ mod tests {
     fn what_errs_says_why() {
         for source in ["alert.no.such.field == 1", "alert.rule.level", "alert.rule.level / 0 == 1"]
         {
-            let answer = Expression::new(source).unwrap().holds(&event(SSHD));
+            let answer = holds(&Expression::new(source).unwrap(), SSHD);
             assert!(answer.is_err(), "{source}: {answer:?}");
         }
-        assert!(Expression::new("alert.rule.level > 1").unwrap().holds(&event("oops")).is_err());
+        let expression = Expression::new("alert.rule.level > 1").unwrap();
+        assert!(holds(&expression, "oops").is_err());
     }
 
     #[test]
@@ -213,8 +218,8 @@ mod tests {
     fn a_long_event_is_not_looped_over() {
         let body = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(20_000));
         let expression = Expression::new("alert.a.all(x, x == 1)").unwrap();
-        assert!(expression.holds(&event(&body)).is_err());
+        assert!(holds(&expression, &body).is_err());
         let plain = Expression::new("alert.a[0] == 1").unwrap();
-        assert_eq!(plain.holds(&event(&body)), Ok(true));
+        assert_eq!(holds(&plain, &body), Ok(true));
     }
 }

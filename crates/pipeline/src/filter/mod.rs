@@ -166,13 +166,14 @@ impl Filter {
         if !plain {
             return Verdict::Filtered;
         }
-        if !self.fields.is_empty() {
-            let alert = parse(event);
-            if !self.fields.iter().all(|condition| condition.holds(&alert)) {
-                return Verdict::Filtered;
-            }
+        if self.fields.is_empty() && self.expression.is_none() {
+            return Verdict::Passes;
         }
-        match self.expression.as_ref().map(|expression| expression.holds(event)) {
+        let alert = parse(event);
+        if !self.fields.iter().all(|condition| condition.holds(&alert)) {
+            return Verdict::Filtered;
+        }
+        match self.expression.as_ref().map(|expression| expression.holds(event, &alert)) {
             None | Some(Ok(true)) => Verdict::Passes,
             Some(Ok(false)) => Verdict::Filtered,
             Some(Err(reason)) => Verdict::Unsure(reason),
