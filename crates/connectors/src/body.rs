@@ -4,12 +4,16 @@
 //! Promises: what comes out is valid UTF-8 without a line break, and otherwise the alert's own
 //! bytes. An alert that already is so is not copied.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, io::Write};
 
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use holdfast_model::{DeliveryError, Event, Kind, Member, Reason, Timestamp, alert::one_line};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+/// A body longer than this is compressed on the blocking pool: it takes milliseconds there.
+const GZIP_INLINE_BYTES_MAX: usize = 16 * 1024;
 
 /// How one event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,22 @@ fn write_whole(out: &mut Vec<u8>, member: &Member, body: &[u8]) -> Result<(), De
         data,
     };
     serde_json::to_writer(out, &whole).map_err(render)
+}
+
+/// RFC 1952, at the fastest level: JSON shrinks tenfold at any.
+pub(crate) async fn gzip(body: Bytes) -> Result<Bytes, DeliveryError> {
+    let is_small = body.len() <= GZIP_INLINE_BYTES_MAX;
+    let compress = move || {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+        encoder.write_all(&body).and_then(|()| encoder.finish()).map(Bytes::from)
+    };
+    let compressed = if is_small {
+        compress()
+    } else {
+        let task = tokio::task::spawn_blocking(compress).await;
+        task.map_err(|error| DeliveryError::caused_by(Reason::Render, error))?
+    };
+    compressed.map_err(|error| DeliveryError::caused_by(Reason::Render, error))
 }
 
 /// What the members will take, so that a batch is not moved while it grows.

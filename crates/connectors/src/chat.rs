@@ -4,13 +4,10 @@
 //! Pure. What an alert says is written by whoever attacks the agent, so it may mention nobody,
 //! hide no link behind other words and end no code block.
 
-use holdfast_model::{DeliveryError, Secret};
+use holdfast_model::Secret;
 use reqwest::Url;
 
-use crate::{
-    http::mask,
-    message::{Severity, clip},
-};
+use crate::message::{Severity, clip};
 
 const CUT: &str = " … [cut]";
 
@@ -122,15 +119,12 @@ pub(crate) fn parts(url: &Url, names: &[&str]) -> Vec<Secret> {
     secrets
 }
 
-/// The error without these secrets.
-pub(crate) fn masked(mut error: DeliveryError, secrets: &[Secret]) -> DeliveryError {
-    error.excerpt = mask(&error.excerpt, secrets);
-    error
-}
-
 #[cfg(test)]
 mod tests {
+    use holdfast_model::DeliveryError;
+
     use super::*;
+    use crate::http::masked;
 
     #[test]
     fn an_escaped_text_is_within_its_limit_and_ends_between_escapes() {

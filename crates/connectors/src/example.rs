@@ -61,9 +61,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 #[async_trait]
 impl Destination for Pager {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let message = Message::of(member);
         let text = self.template.render(&message).unwrap_or(message.title);
         // `client_ref` is what the vendor dedupes by: the same for every try.

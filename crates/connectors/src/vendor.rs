@@ -8,8 +8,8 @@ use std::{error::Error, fmt};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use holdfast_model::{
-    DeliveryError, Reason, Secret,
-    settings::{Section, Setting},
+    Chain, DeliveryError, Reason, Secret,
+    settings::{Node, SecretSpec, Section, Setting},
 };
 use reqwest::{
     Method, Request, Url,
@@ -20,11 +20,25 @@ use serde_json::Value;
 use crate::{
     destinations::Context,
     http::{self, Answer},
-    secrets::{LiveSecret, Place},
+    secrets::{LiveSecret, Place, SecretError},
 };
 
 /// Most of a vendor's answer that is read where its body means something, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Headers that say how a request is framed, or that every request has already.
+const FRAMING: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::USER_AGENT,
+];
 
 /// How requests prove who we are.
 #[derive(Debug)]
@@ -69,14 +83,51 @@ pub(crate) fn parse_url(secret: &Secret) -> Result<Url, BadUrl> {
 
 /// Reads a secret that need not be given.
 pub(crate) fn optional_secret(section: &Section<'_>, setting: &Setting) -> Option<LiveSecret> {
-    let spec = section.secret(setting)?;
-    match LiveSecret::resolve(&spec) {
-        Ok(secret) => Some(secret),
-        Err(error) => {
-            section.fault(setting.name, holdfast_model::Chain(&error));
-            None
+    resolve(section, setting.name, &section.secret(setting)?)
+}
+
+/// Takes a secret from its place, and reports at `name` why there is none.
+pub(crate) fn resolve(section: &Section<'_>, name: &str, spec: &SecretSpec) -> Option<LiveSecret> {
+    report(section, name, LiveSecret::resolve(spec))
+}
+
+/// Reports a secret that cannot be sent in a header.
+pub(crate) fn fits_a_header(
+    section: &Section<'_>,
+    name: &str,
+    secret: LiveSecret,
+) -> Option<LiveSecret> {
+    report(section, name, secret.header(""))?;
+    Some(secret)
+}
+
+/// Reads the operator's own headers, each a secret. Those that frame a request, and the sender's
+/// `own`, are refused. All of them are read first, so that all faults are reported.
+pub(crate) fn headers(
+    section: &Section<'_>,
+    setting: &Setting,
+    own: &[HeaderName],
+) -> Option<Vec<(HeaderName, LiveSecret)>> {
+    let given = section.has(setting.name);
+    let Some(table) = section.table(setting.name) else { return (!given).then(Vec::new) };
+    let one = |(name, node): &(String, Node)| {
+        let Ok(header) = name.parse::<HeaderName>() else {
+            table.fault(name, "it is not a header's name");
+            return None;
+        };
+        if FRAMING.contains(&header) || own.contains(&header) {
+            table.fault(name, "this header is Holdfast's own");
+            return None;
         }
-    }
+        let secret = resolve(&table, name, &table.secret_at(name, node)?)?;
+        Some((header, fits_a_header(&table, name, secret)?))
+    };
+    let headers: Vec<_> = table.entries().iter().map(one).collect();
+    headers.into_iter().collect()
+}
+
+fn report<T>(section: &Section<'_>, name: &str, result: Result<T, SecretError>) -> Option<T> {
+    result.map_err(|error| section.fault(name, Chain(&error))).ok()
 }
 
 /// Reads a secret that must be given.
@@ -176,7 +227,8 @@ impl Api {
 
     /// What the status says by itself, with an excerpt.
     pub(crate) fn verdict(&self, answer: &Answer) -> Result<(), DeliveryError> {
-        answer.verdict(&self.secrets())
+        // A success has no excerpt, so nothing is gathered to be masked in it.
+        if answer.status.is_success() { Ok(()) } else { answer.verdict(&self.secrets()) }
     }
 
     /// A failure the vendor described in its own way.

@@ -120,10 +120,22 @@ pub struct DeliveryError {
 // === impl Shipment ===
 
 impl Shipment {
+    /// The one member, for a destination that takes one event a request.
+    ///
+    /// # Errors
+    ///
+    /// `Render`: there are none or several, which no lane sends to a type without batches.
+    pub fn only(&self) -> Result<&Member, DeliveryError> {
+        match self.members.as_slice() {
+            [only] => Ok(only),
+            _ => Err(DeliveryError::new(Reason::Render)),
+        }
+    }
+
     /// The idempotency key of the whole: a single member's own, or `b-` and the SHA-256 over the
     /// members' keys in order.
     pub fn key(&self) -> String {
-        if let [only] = self.members.as_slice() {
+        if let Ok(only) = self.only() {
             return only.key.clone();
         }
         let mut hash = Sha256::new();

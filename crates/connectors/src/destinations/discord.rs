@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use super::{Context, Kind};
 use crate::{
     chat::{self, fenced, plain_markdown},
-    http::{Answer, RETRY_AFTER_MAX},
+    http::{self, Answer, RETRY_AFTER_MAX},
     message::{self, Message, clip},
     vendor::{self, Api, Auth},
 };
@@ -101,14 +101,12 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 #[async_trait]
 impl Destination for Discord {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let body = self.body(&Message::of(member));
         let url = self.url()?;
         let secrets = chat::parts(&url, &[]);
         let answer = self.api.json(Method::POST, url, &body).await?;
-        let receipt = self.judge(&answer).map_err(|error| chat::masked(error, &secrets))?;
+        let receipt = self.judge(&answer).map_err(|error| http::masked(error, &secrets))?;
         Ok(Delivered::All(receipt))
     }
 
@@ -119,7 +117,7 @@ impl Destination for Discord {
             url.set_query(None);
             let secrets = chat::parts(&url, &[]);
             let answer = self.api.get(url).await?;
-            self.verdict(&answer).map_err(|error| chat::masked(error, &secrets))
+            self.verdict(&answer).map_err(|error| http::masked(error, &secrets))
         };
         Some(asked.await)
     }

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use super::{Context, Kind};
 use crate::{
     chat::{self, fenced, plain_markdown, unmentioning},
-    http::Answer,
+    http::{self, Answer},
     message::{self, Message, clip},
     vendor::{self, Api, Auth},
 };
@@ -97,14 +97,12 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 #[async_trait]
 impl Destination for Mattermost {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let body = self.body(&Message::of(member));
         let url = self.api.url()?;
         let secrets = chat::parts(&url, &[]);
         let answer = self.api.json(Method::POST, url, &body).await?;
-        let receipt = self.judge(&answer).map_err(|error| chat::masked(error, &secrets))?;
+        let receipt = self.judge(&answer).map_err(|error| http::masked(error, &secrets))?;
         Ok(Delivered::All(receipt))
     }
 

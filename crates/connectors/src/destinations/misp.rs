@@ -147,9 +147,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 #[async_trait]
 impl Destination for Misp {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let body = self.event(member).to_string().into_bytes();
         // Without it MISP may answer in HTML.
         let accept = [(ACCEPT, HeaderValue::from_static("application/json"))];

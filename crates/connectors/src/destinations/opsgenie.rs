@@ -175,9 +175,7 @@ fn tags(section: &Section<'_>) -> Option<Vec<String>> {
 #[async_trait]
 impl Destination for Opsgenie {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let mut receipt = Receipt::default();
         // Closing is idempotent there, so a try that failed between two may repeat the first.
         for (url, body) in self.requests(member)? {

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Context, Kind};
 use crate::{
-    http::{Answer, mask},
+    http::{self, Answer},
     message::{self, Lifecycle, Message, Phase, Severities, clip, one_line},
     secrets::LiveSecret,
     vendor::{self, Api, Auth},
@@ -114,9 +114,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 #[async_trait]
 impl Destination for PagerDuty {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let mut receipt = Receipt::default();
         // Resolving is idempotent there, so a try that failed between two may repeat the first.
         for body in self.bodies(member) {
@@ -199,9 +197,8 @@ impl PagerDuty {
         })
     }
 
-    fn masked(&self, mut error: DeliveryError) -> DeliveryError {
-        error.excerpt = mask(&error.excerpt, &[self.routing_key.current()]);
-        error
+    fn masked(&self, error: DeliveryError) -> DeliveryError {
+        http::masked(error, &[self.routing_key.current()])
     }
 }
 

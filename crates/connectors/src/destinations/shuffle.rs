@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use holdfast_model::{
     DeliveryError, Destination, Member, Reason, Receipt, Shipment,
     delivery::Delivered,
-    settings::{Node, Section, Setting},
+    settings::{Section, Setting},
 };
 use reqwest::{
     Method,
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Kind};
 use crate::{
-    http::{Answer, mask},
+    http::{self, Answer},
     message::{self, Message},
     secrets::LiveSecret,
     vendor::{self, Api, Auth},
@@ -63,15 +63,6 @@ const HEADERS: Setting = Setting::optional(
 /// `webhook_` and a UUID. Shuffle answers 401 to any other length.
 const HOOK_CHARS: usize = 44;
 
-/// Headers that describe the request itself.
-const OURS: [HeaderName; 5] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::TRANSFER_ENCODING,
-    header::USER_AGENT,
-];
-
 #[derive(Debug)]
 struct Shuffle {
     api: Api,
@@ -81,7 +72,7 @@ struct Shuffle {
 
 fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
     let address = vendor::address(section, &URL);
-    let headers = headers(section);
+    let headers = vendor::headers(section, &HEADERS, &[header::CONTENT_TYPE]);
     let template = message::Template::read(section);
     let address = address?;
     let url = vendor::parse_url(&address.current()).ok()?;
@@ -98,45 +89,10 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     }))
 }
 
-fn headers(section: &Section<'_>) -> Option<Vec<(HeaderName, LiveSecret)>> {
-    let given = section.has(HEADERS.name);
-    let Some(table) = section.table(HEADERS.name) else {
-        return (!given).then(Vec::new);
-    };
-    // All of them first, so that all faults are reported.
-    let read: Vec<_> = table.entries().iter().map(|(name, node)| one(&table, name, node)).collect();
-    read.into_iter().collect()
-}
-
-fn one(table: &Section<'_>, name: &str, node: &Node) -> Option<(HeaderName, LiveSecret)> {
-    let Ok(header) = name.parse::<HeaderName>() else {
-        table.fault(name, "it is not a header's name");
-        return None;
-    };
-    if OURS.contains(&header) {
-        table.fault(name, "this header is Holdfast's own");
-        return None;
-    }
-    let spec = table.secret_at(name, node)?;
-    let secret = LiveSecret::resolve(&spec).and_then(|secret| {
-        secret.header("")?;
-        Ok(secret)
-    });
-    match secret {
-        Ok(secret) => Some((header, secret)),
-        Err(error) => {
-            table.fault(name, holdfast_model::Chain(&error));
-            None
-        }
-    }
-}
-
 #[async_trait]
 impl Destination for Shuffle {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let body = self.body(member).to_string().into_bytes();
         let headers = self.header_values()?;
         let url = self.api.url()?;
@@ -205,10 +161,9 @@ impl Shuffle {
         Err(self.api.failure(reason, answer))
     }
 
-    fn masked(&self, mut error: DeliveryError) -> DeliveryError {
+    fn masked(&self, error: DeliveryError) -> DeliveryError {
         let secrets: Vec<_> = self.headers.iter().map(|(_, secret)| secret.current()).collect();
-        error.excerpt = mask(&error.excerpt, &secrets);
-        error
+        http::masked(error, &secrets)
     }
 }
 

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::{Context, Kind};
 use crate::{
     chat,
-    http::{Answer, classify},
+    http::{self, Answer, classify},
     message::{self, Message, Severities, clip},
     vendor::{self, Api, Auth},
 };
@@ -86,14 +86,12 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 #[async_trait]
 impl Destination for Teams {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let body = self.body(&Message::of(member));
         let url = self.api.url()?;
         let secrets = chat::parts(&url, &["sig"]);
         let answer = self.api.json(Method::POST, url, &body).await?;
-        let receipt = self.judge(&answer).map_err(|error| chat::masked(error, &secrets))?;
+        let receipt = self.judge(&answer).map_err(|error| http::masked(error, &secrets))?;
         Ok(Delivered::All(receipt))
     }
 

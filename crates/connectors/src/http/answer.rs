@@ -114,6 +114,12 @@ pub fn mask(text: &str, secrets: &[Secret]) -> String {
     })
 }
 
+/// The error with these secrets masked, for those that do not belong to the client's own request.
+pub(crate) fn masked(mut error: DeliveryError, secrets: &[Secret]) -> DeliveryError {
+    error.excerpt = mask(&error.excerpt, secrets);
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

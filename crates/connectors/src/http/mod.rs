@@ -27,7 +27,10 @@ use reqwest::{Request, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::transport::{is_permanent, tls_reason};
+pub(crate) use self::{
+    answer::masked,
+    transport::{is_permanent, tls_reason},
+};
 pub use self::{
     answer::{Answer, EXCERPT_READ_BYTES_MAX, mask},
     classify::{RETRY_AFTER_MAX, classify, retry_after},

@@ -31,6 +31,9 @@ pub(crate) enum Phase {
     Resolve { keys: Vec<String> },
 }
 
+/// What of a hash names a problem: 43 characters with `wz-`, so that it fits every vendor's field.
+const PROBLEM_HASH_BYTES: usize = 20;
+
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
     by_problem: bool,
@@ -93,8 +96,7 @@ fn problem_key(rule: &str, message: &Message) -> String {
     let manager = super::facts::text(&message.alert, "/manager/name").unwrap_or_default();
     let agent = message.agent_id.as_deref().unwrap_or("");
     let hash = Sha256::digest(format!("{manager}|{rule}|{agent}"));
-    let hex: String = hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
-    format!("wz-{hex}")
+    format!("wz-{}", hex::encode(&hash[..PROBLEM_HASH_BYTES]))
 }
 
 #[cfg(test)]

@@ -205,9 +205,7 @@ fn is_label_name(name: &str) -> bool {
 #[async_trait]
 impl Destination for Alertmanager {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let message = Message::of(member);
         let receipt = match self.lifecycle.phase(&message) {
             Phase::Open { key } => {

@@ -29,8 +29,9 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Kind, webhook::gzip};
+use super::{Context, Kind};
 use crate::{
+    body,
     http::{Answer, mask},
     message::{Message, clip},
     vendor::{self, Api, Auth},
@@ -171,7 +172,7 @@ impl Destination for Elasticsearch {
         let mut body = Bytes::from(self.body(&shipment.members));
         let mut headers = Vec::new();
         if self.gzip {
-            body = gzip(body).await?;
+            body = body::gzip(body).await?;
             headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         }
         let ndjson = "application/x-ndjson";

@@ -24,7 +24,7 @@ use std::{error::Error, fmt, time::Duration};
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use holdfast_model::{
-    DeliveryError, Destination, Reason, Receipt, Secret, Shipment,
+    DeliveryError, Destination, Receipt, Secret, Shipment,
     delivery::{Delivered, EXCERPT_BYTES_MAX},
 };
 use lettre::transport::smtp::{client::TlsParameters, extension::ClientId};
@@ -85,9 +85,7 @@ struct Email {
 #[async_trait]
 impl Destination for Email {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let message = Message::of(member);
         let mail = self.compose(&message, member.event.received_at);
         self.within_time(async |stage: &mut Stage| self.send(&mail, stage).await).await?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use holdfast_model::{
-    Member,
+    Member, Reason,
     settings::{Node, Section, Value},
 };
 use lettre::transport::smtp::client::Certificate;

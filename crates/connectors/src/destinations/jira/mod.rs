@@ -72,9 +72,7 @@ struct Found {
 #[async_trait]
 impl Destination for Jira {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let message = Message::of(member);
         let receipt = match self.lifecycle.phase(&message) {
             Phase::Open { key } => self.open(member, &message, &key).await,

@@ -147,9 +147,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 #[async_trait]
 impl Destination for Process {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let deadline = Instant::now() + self.timeout;
         let line = protocol::request(member)?;
         // An error of the semaphore itself cannot be: nobody closes it.

@@ -116,9 +116,7 @@ enum ScriptError {
 #[async_trait]
 impl Destination for Script {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let deadline = Instant::now() + self.timeout;
         // Named before the group, so that they go after it has ended.
         let files = timeout_at(deadline, self.files(member))

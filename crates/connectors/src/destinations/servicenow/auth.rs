@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    http::{Answer, mask},
+    http::{self, Answer},
     secrets::LiveSecret,
     vendor::Api,
 };
@@ -97,10 +97,6 @@ impl OAuth {
     }
 
     fn read(&self, api: &Api, answer: &Answer) -> Result<(Secret, Duration), DeliveryError> {
-        let masked = |mut error: DeliveryError| {
-            error.excerpt = mask(&error.excerpt, &self.secrets());
-            error
-        };
         if let Err(mut error) = api.verdict(answer) {
             // Whatever is wrong with a token is wrong for every event, so it costs none its life.
             error.reason = match error.reason {
@@ -109,7 +105,7 @@ impl OAuth {
                 Reason::Refused | Reason::TooLarge => Reason::Misconfigured,
                 other => other,
             };
-            return Err(masked(error));
+            return Err(http::masked(error, &self.secrets()));
         }
         let said = api.read(answer).map_err(without_excerpt)?;
         let token = said["access_token"].as_str().filter(|token| bearer(token).is_some());

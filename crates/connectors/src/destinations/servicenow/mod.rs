@@ -38,7 +38,7 @@ use self::{
 };
 use super::Kind;
 use crate::{
-    http::{Answer, mask},
+    http::{self, Answer},
     message::{Lifecycle, Message, Phase},
     vendor::Api,
 };
@@ -92,9 +92,7 @@ struct Found {
 #[async_trait]
 impl Destination for ServiceNow {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let message = Message::of(member);
         let phase = self.lifecycle.phase(&message);
         let receipt = match (&self.target, phase) {
@@ -268,11 +266,9 @@ impl ServiceNow {
         format!("api/now/table/{table}")
     }
 
-    fn masked(&self, mut error: DeliveryError) -> DeliveryError {
-        if let Some(oauth) = &self.oauth {
-            error.excerpt = mask(&error.excerpt, &oauth.secrets());
-        }
-        error
+    fn masked(&self, error: DeliveryError) -> DeliveryError {
+        let secrets = self.oauth.as_ref().map(OAuth::secrets).unwrap_or_default();
+        http::masked(error, &secrets)
     }
 }
 

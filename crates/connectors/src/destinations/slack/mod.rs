@@ -34,7 +34,7 @@ use serde_json::Value;
 
 use super::{Context, Kind};
 use crate::{
-    chat,
+    chat, http,
     message::{self, Lifecycle, Message, Phase, Severities},
     vendor::{self, Api, Auth},
 };
@@ -185,9 +185,7 @@ fn channel_id(section: &Section<'_>, given: Option<&str>) -> Option<String> {
 #[async_trait]
 impl Destination for Slack {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let receipt = match &self.transport {
             Transport::Webhook(api) => self.by_webhook(api, member).await,
             Transport::Bot { api, channel } => self.as_bot(api, channel, member).await,
@@ -219,7 +217,7 @@ impl Slack {
         let secrets = chat::parts(&url, &[]);
         let body = self.look.message(&Message::of(member));
         let answer = api.json(Method::POST, url, &body).await?;
-        answer::judge_webhook(api, &answer).map_err(|error| chat::masked(error, &secrets))
+        answer::judge_webhook(api, &answer).map_err(|error| http::masked(error, &secrets))
     }
 
     async fn as_bot(

@@ -37,8 +37,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Context, Kind, webhook::gzip};
+use super::{Context, Kind};
 use crate::{
+    body,
     http::Answer,
     message::Message,
     vendor::{self, Api, Auth},
@@ -200,7 +201,7 @@ impl Destination for Splunk {
         let mut headers = self.headers(None);
         let mut body = Bytes::from(body);
         if self.gzip {
-            body = gzip(body).await?;
+            body = body::gzip(body).await?;
             headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         }
         let url = self.api.at("services/collector/event")?;

@@ -33,8 +33,8 @@ use serde_json::{Value, json};
 
 use super::{Context, Kind};
 use crate::{
-    chat::{self, entities, unmentioning},
-    http::{Answer, RETRY_AFTER_MAX, classify},
+    chat::{entities, unmentioning},
+    http::{self, Answer, RETRY_AFTER_MAX, classify},
     message::{self, Message, clip},
     secrets::LiveSecret,
     vendor::{self, Api, Auth},
@@ -154,9 +154,7 @@ fn is_token(token: &Secret) -> bool {
 #[async_trait]
 impl Destination for Telegram {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let message = Message::of(member);
         let mut body = self.body(&message);
         let mut answer = self.call("sendMessage", &body).await?;
@@ -284,7 +282,7 @@ impl Telegram {
     }
 
     fn masked(&self, error: DeliveryError) -> DeliveryError {
-        chat::masked(error, &[self.token.current()])
+        http::masked(error, &[self.token.current()])
     }
 }
 

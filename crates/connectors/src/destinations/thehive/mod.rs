@@ -206,9 +206,7 @@ fn tlp(section: &Section<'_>, version: &str) -> Option<usize> {
 #[async_trait]
 impl Destination for TheHive {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let mut alert = self.form.alert(member, self.observables);
         let answer = self.create(&alert).await?;
         // An alert whose observables do not please is not made at all. It is another one without.

@@ -14,14 +14,12 @@ mod tests;
 use std::{
     error::Error,
     fmt,
-    io::Write,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
 use holdfast_model::{
     DeliveryError, Destination, Reason, Receipt, Secret, Shipment, delivery::Delivered,
     settings::Section,
@@ -37,6 +35,7 @@ use crate::{
     body::{self, Shape},
     http,
     secrets::{LiveSecret, Place},
+    vendor,
 };
 
 pub(super) const KIND: Kind = Kind {
@@ -65,9 +64,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
-
-/// A body longer than this is compressed on the blocking pool: it takes milliseconds there.
-const GZIP_INLINE_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Debug)]
 struct Webhook {
@@ -107,7 +103,7 @@ impl Destination for Webhook {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
         let parts = self.parts();
         let (content_type, body) = self.body(shipment)?;
-        let body = if self.settings.gzip { gzip(body).await? } else { body };
+        let body = if self.settings.gzip { body::gzip(body).await? } else { body };
         let request = self.request(&parts, &shipment.key(), content_type, body)?;
         let answer = self.client.send(request, http::EXCERPT_READ_BYTES_MAX).await?;
         answer.verdict(&parts.secrets)?;
@@ -169,22 +165,6 @@ impl Webhook {
     }
 }
 
-/// RFC 1952, at the fastest level: JSON shrinks tenfold at any.
-pub(super) async fn gzip(body: Bytes) -> Result<Bytes, DeliveryError> {
-    let is_small = body.len() <= GZIP_INLINE_BYTES_MAX;
-    let compress = move || {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-        encoder.write_all(&body).and_then(|()| encoder.finish()).map(Bytes::from)
-    };
-    let compressed = if is_small {
-        compress()
-    } else {
-        let task = tokio::task::spawn_blocking(compress).await;
-        task.map_err(|error| DeliveryError::caused_by(Reason::Render, error))?
-    };
-    compressed.map_err(|error| DeliveryError::caused_by(Reason::Render, error))
-}
-
 // === impl Settings ===
 
 impl Settings {
@@ -202,7 +182,7 @@ impl Settings {
 
 impl Parts {
     fn new(settings: &Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let url = settings::parse_url(&settings.url.current())?;
+        let url = vendor::parse_url(&settings.url.current())?;
         // What a server repeats of an address is what it saw of it.
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),

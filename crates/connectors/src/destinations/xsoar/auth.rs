@@ -50,7 +50,7 @@ impl Credentials {
             return Ok(headers);
         }
         let text = format!("{}{nonce}{millis}", self.key.current().expose());
-        let mut signed = HeaderValue::from_str(&hex(&Sha256::digest(text)))?;
+        let mut signed = HeaderValue::from_str(&hex::encode(Sha256::digest(text)))?;
         signed.set_sensitive(true);
         headers.push((AUTHORIZATION, signed));
         headers.push((NONCE, HeaderValue::from_str(nonce)?));
@@ -74,12 +74,8 @@ fn nonce() -> Result<String, DeliveryError> {
     let mut random = [0; 32];
     let source = rustls::crypto::ring::default_provider().secure_random;
     match source.fill(&mut random) {
-        Ok(()) => Ok(hex(&random)),
+        Ok(()) => Ok(hex::encode(random)),
         // The system has no random numbers to give. It may have some later.
         Err(_) => Err(DeliveryError::new(Reason::Connect)),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use self::{auth::Credentials, settings::Version};
 use super::Kind;
 use crate::{
-    http::{Answer, mask},
+    http::{self, Answer},
     message::{self, Lifecycle, Message, Phase, Severities},
     vendor::Api,
 };
@@ -76,9 +76,7 @@ struct Xsoar {
 #[async_trait]
 impl Destination for Xsoar {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
-        let [member] = shipment.members.as_slice() else {
-            return Err(DeliveryError::new(Reason::Render));
-        };
+        let member = shipment.only()?;
         let message = Message::of(member);
         let receipt = match self.lifecycle.phase(&message) {
             Phase::Open { key } => self.open(member, &message, &key).await,
@@ -207,9 +205,8 @@ impl Xsoar {
         Ok(answer)
     }
 
-    fn masked(&self, mut error: DeliveryError) -> DeliveryError {
-        error.excerpt = mask(&error.excerpt, &[self.credentials.secret()]);
-        error
+    fn masked(&self, error: DeliveryError) -> DeliveryError {
+        http::masked(error, &[self.credentials.secret()])
     }
 }
 

@@ -12,7 +12,6 @@ use super::{Xsoar, auth::Credentials};
 use crate::{
     destinations::Context,
     message::{self, Lifecycle, Severities},
-    secrets::LiveSecret,
     vendor::{self, Api, Auth},
 };
 
@@ -123,7 +122,7 @@ fn credentials(section: &Section<'_>, version: Version) -> Option<Credentials> {
     let key = vendor::secret(section, &API_KEY);
     let id = section.text(&KEY_ID);
     let advanced = section.word(&KEY_TYPE, &["standard", "advanced"]) == "advanced";
-    let key = key.and_then(|key| fits_a_header(section, key));
+    let key = key.and_then(|key| vendor::fits_a_header(section, API_KEY.name, key));
     let key_id = match (version, id) {
         (Version::Six, Some(_)) => {
             section.fault(KEY_ID.name, "version 6 has no ids of keys");
@@ -149,16 +148,6 @@ fn credentials(section: &Section<'_>, version: Version) -> Option<Credentials> {
         },
     };
     Some(Credentials { key: key?, key_id, advanced })
-}
-
-fn fits_a_header(section: &Section<'_>, key: LiveSecret) -> Option<LiveSecret> {
-    match key.header("") {
-        Ok(_) => Some(key),
-        Err(error) => {
-            section.fault(API_KEY.name, holdfast_model::Chain(&error));
-            None
-        }
-    }
 }
 
 /// `None` is a fault, `Some(None)` no field.
