@@ -5,6 +5,9 @@
 //! which the verdict says.
 
 mod expression;
+mod keys;
+#[cfg(test)]
+mod tests;
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -15,94 +18,16 @@ use holdfast_model::{
 
 use serde_json::Value;
 
-use self::expression::Expression;
+pub use self::keys::SETTINGS;
+use self::{
+    expression::Expression,
+    keys::{
+        AGENT_GROUPS, AGENTS, DECODERS, GROUPS, INTEGRATION, KIND, LEVEL, LEVEL_MAX, LOCATION,
+        MITRE, NOT_AGENT_GROUPS, NOT_AGENTS, NOT_DECODERS, NOT_GROUPS, NOT_INTEGRATION,
+        NOT_LOCATION, NOT_MITRE, NOT_RULE_IDS, RULE_IDS, WHERE,
+    },
+};
 use crate::osmatch::OsMatch;
-
-const KIND: Setting = Setting::new(
-    "kind",
-    "\"alert\"",
-    "Kinds of events that pass: alert, lookup, callback, canary, operator.",
-);
-const LEVEL: Setting = Setting::optional("level", "10", "Least `rule.level` that passes, 0 to 16.");
-const LEVEL_MAX: Setting =
-    Setting::optional("level_max", "12", "Highest `rule.level` that passes, 0 to 16.");
-const RULE_IDS: Setting =
-    Setting::optional("rule_ids", "[\"5710\", \"100000-109999\"]", "Rule ids and ranges of them.");
-const NOT_RULE_IDS: Setting =
-    Setting::optional("not_rule_ids", "[5710]", "Rule ids that do not pass.");
-const GROUPS: Setting =
-    Setting::optional("groups", "[\"authentication_failed\"]", "Exact names out of `rule.groups`.");
-const NOT_GROUPS: Setting =
-    Setting::optional("not_groups", "[\"sca\"]", "Groups whose alerts do not pass.");
-const AGENTS: Setting = Setting::optional(
-    "agents",
-    "[\"001\", \"web-*\"]",
-    "Agent ids, or names in which `*` stands for anything.",
-);
-const NOT_AGENTS: Setting =
-    Setting::optional("not_agents", "[\"lab-*\"]", "Agents whose alerts do not pass.");
-const LOCATION: Setting = Setting::optional(
-    "location",
-    "\"^/var/log|syscheck\"",
-    "A pattern for `location` in Wazuh's OSMatch syntax: `^`, `$`, `|`, a leading `!`.",
-);
-const NOT_LOCATION: Setting =
-    Setting::optional("not_location", "\"osquery\"", "Locations that do not pass.");
-
-const DECODERS: Setting =
-    Setting::optional("decoders", "[\"sshd\"]", "Exact names of `decoder.name`.");
-const NOT_DECODERS: Setting =
-    Setting::optional("not_decoders", "[\"json\"]", "Decoders whose alerts do not pass.");
-const MITRE: Setting = Setting::optional(
-    "mitre",
-    "[\"T1110\"]",
-    "MITRE ATT&CK techniques out of `rule.mitre.id`; a technique stands for its sub-techniques too.",
-);
-const NOT_MITRE: Setting =
-    Setting::optional("not_mitre", "[\"T1078\"]", "Techniques that do not pass.");
-const AGENT_GROUPS: Setting = Setting::optional(
-    "agent_groups",
-    "[\"linux\"]",
-    "Groups of the agent, from its label `group` (`agent.labels.group`): a name or several with commas.",
-);
-const NOT_AGENT_GROUPS: Setting =
-    Setting::optional("not_agent_groups", "[\"lab\"]", "Agent groups that do not pass.");
-const INTEGRATION: Setting = Setting::optional(
-    "integration",
-    "[\"virustotal\"]",
-    "What an integration put into Wazuh: exact values of `data.integration`.",
-);
-const NOT_INTEGRATION: Setting =
-    Setting::optional("not_integration", "[\"virustotal\"]", "Integrations that do not pass.");
-const WHERE: Setting = Setting::optional(
-    "where",
-    "\"alert.data.srcip.startsWith('203.0.113.') && event.kind == 'alert'\"",
-    "A condition in CEL over `alert` (Wazuh's JSON) and `event` (`seq`, `kind`, `source`, `integration`, `received_at`). When it errs, the event passes and is counted. At most 8 KiB, and two loops inside one another.",
-);
-
-/// The keys of `when`.
-pub const SETTINGS: &[&Setting] = &[
-    &KIND,
-    &LEVEL,
-    &LEVEL_MAX,
-    &RULE_IDS,
-    &NOT_RULE_IDS,
-    &GROUPS,
-    &NOT_GROUPS,
-    &AGENTS,
-    &NOT_AGENTS,
-    &LOCATION,
-    &NOT_LOCATION,
-    &DECODERS,
-    &NOT_DECODERS,
-    &MITRE,
-    &NOT_MITRE,
-    &AGENT_GROUPS,
-    &NOT_AGENT_GROUPS,
-    &INTEGRATION,
-    &NOT_INTEGRATION,
-    &WHERE,
-];
 
 /// A compiled `when`.
 #[derive(Clone, Debug, PartialEq)]
@@ -352,116 +277,4 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     rest.ends_with(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-
-    use holdfast_model::{
-        NewEvent, Timestamp,
-        settings::{Node, Value},
-    };
-
-    use super::*;
-
-    fn filter(entries: &[(&str, Value)]) -> Filter {
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), Node { line: 1, value: value.clone() }))
-            .collect();
-        let faults = RefCell::default();
-        let filter = Filter::read(&Section::new("when", 1, &entries, &faults));
-        assert_eq!(*faults.borrow(), []);
-        filter
-    }
-
-    fn texts(items: &[&str]) -> Value {
-        Value::List(
-            items.iter().map(|text| Node { line: 1, value: Value::Text((*text).into()) }).collect(),
-        )
-    }
-
-    fn event(body: &str) -> Event {
-        Event::new(1, NewEvent::alert(body.to_owned()), "wazuh".into(), Timestamp(0))
-    }
-
-    const SSHD: &str = r#"{"rule":{"level":10,"id":"5763","groups":["sshd","authentication_failures"],
-        "mitre":{"id":["T1110.001"]}},"decoder":{"name":"sshd"},"data":{"integration":"virustotal"},
-        "agent":{"id":"001","name":"web-01","labels":{"group":"web, dmz"}},"location":"/var/log/auth.log"}"#;
-
-    #[test]
-    fn each_condition_and_its_twin() {
-        #[rustfmt::skip]
-        let table: &[(&str, Value, bool)] = &[
-            ("level",        Value::Integer(10),                true),
-            ("level",        Value::Integer(11),                false),
-            ("level_max",    Value::Integer(9),                 false),
-            ("rule_ids",     texts(&["1-9", "5700-5799"]),      true),
-            ("rule_ids",     texts(&["5764"]),                  false),
-            ("not_rule_ids", texts(&["5763"]),                  false),
-            ("not_rule_ids", texts(&["1"]),                     true),
-            ("groups",       texts(&["sshd", "x"]),             true),
-            ("groups",       texts(&["ssh"]),                   false),
-            ("not_groups",   texts(&["sshd"]),                  false),
-            ("agents",       texts(&["001"]),                   true),
-            ("agents",       texts(&["web-*"]),                 true),
-            ("agents",       texts(&["*-01"]),                  true),
-            ("agents",       texts(&["*b*0*"]),                 true),
-            ("agents",       texts(&["db-*"]),                  false),
-            ("not_agents",   texts(&["web-*"]),                 false),
-            ("location",     Value::Text("^/var/log".into()),   true),
-            ("location",     Value::Text("!auth".into()),       false),
-            ("not_location", Value::Text("auth".into()),        false),
-            ("kind",         texts(&["lookup"]),                false),
-            ("decoders",     texts(&["sshd"]),                  true),
-            ("not_decoders", texts(&["sshd"]),                  false),
-            ("mitre",        texts(&["T1110"]),                 true),
-            ("mitre",        texts(&["T1110.001"]),             true),
-            ("mitre",        texts(&["T111"]),                  false),
-            ("not_mitre",    texts(&["T1110"]),                 false),
-            ("agent_groups", texts(&["web"]),                   true),
-            ("agent_groups", texts(&["we"]),                    false),
-            ("not_agent_groups", texts(&["dmz"]),               false),
-            ("integration",  texts(&["virustotal"]),            true),
-            ("not_integration", texts(&["virustotal"]),         false),
-        ];
-        for (key, value, expected) in table {
-            assert_eq!(
-                filter(&[(key, value.clone())]).judge(&event(SSHD)) == Verdict::Passes,
-                *expected,
-                "{key} {value:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_alert_without_the_field_passes_only_the_not_twin() {
-        let bare = event("{}");
-        let passes = |key: &str, value| filter(&[(key, value)]).judge(&bare) == Verdict::Passes;
-        assert!(!passes("level", Value::Integer(0)));
-        assert!(!passes("agents", texts(&["*"])));
-        assert!(!passes("mitre", texts(&["T1110"])));
-        assert!(passes("not_groups", texts(&["sca"])));
-        assert!(passes("not_decoders", texts(&["sshd"])));
-        assert_eq!(Filter::default().judge(&bare), Verdict::Passes);
-    }
-
-    #[test]
-    fn all_conditions_must_hold() {
-        let both = [("level", Value::Integer(3)), ("groups", texts(&["sca"]))];
-        assert_eq!(filter(&both).judge(&event(SSHD)), Verdict::Filtered);
-    }
-
-    #[test]
-    fn a_where_that_errs_passes_the_event_and_says_so() {
-        let with = |source: &str| filter(&[("where", Value::Text(source.into()))]);
-        assert_eq!(with("alert.rule.level > 3").judge(&event(SSHD)), Verdict::Passes);
-        assert_eq!(with("alert.rule.level > 30").judge(&event(SSHD)), Verdict::Filtered);
-        let verdict = with("alert.data.srcip == '1'").judge(&event(SSHD));
-        assert!(matches!(verdict, Verdict::Unsure(_)), "{verdict:?}");
-        let plain_first =
-            [("level", Value::Integer(12)), ("where", Value::Text("alert.x == 1".into()))];
-        assert_eq!(filter(&plain_first).judge(&event(SSHD)), Verdict::Filtered);
-    }
 }
