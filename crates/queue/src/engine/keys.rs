@@ -3,6 +3,7 @@
 //! ```text
 //! f                      format, plain text, readable by every version
 //! m                      meta: log id, head, counts
+//! n                      marker of an adoption under way: old and new name of a lane
 //! t                      intent: keys of a write that is larger than one atomic batch
 //! l <lane> 0 <part>      lane: position, settled spans, counters, state
 //! r <lane> 0 <seq:8> <generation> <part>   retry record
@@ -27,6 +28,7 @@ pub(crate) const CHUNKS: &[u8] = b"z";
 pub(crate) const FORMAT: &[u8] = b"f";
 pub(crate) const META: &[u8] = b"m";
 pub(crate) const INTENT: &[u8] = b"t";
+pub(crate) const ADOPTION: &[u8] = b"n";
 
 /// What a store of this version holds under [`FORMAT`].
 pub(crate) const FORMAT_NAME: &str = "holdfast-queue 1";

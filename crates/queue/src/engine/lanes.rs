@@ -16,7 +16,7 @@ use crate::{
     },
     error::QueueError,
     spans::Spans,
-    types::{LaneOpen, Start, StoredState},
+    types::{Backlog, BacklogLimit, LaneOpen, Start, StoredState},
 };
 
 pub(super) fn open(
@@ -39,10 +39,10 @@ pub(super) fn open(
         let lane = Lane::new(Spans::new(position, &[]), before, state.now);
         state.lanes.insert(name.clone(), lane);
     }
-    let (unclean, now) = (state.unclean, state.now);
+    let now = state.now;
     let lane = state.lane(name)?;
-    // A lane that is opened again in one run was closed in order: nothing of it is in doubt.
-    let unclean = unclean && !lane.open;
+    // Only the first to open it has to do with what may have been under way.
+    let unclean = std::mem::take(&mut lane.in_doubt);
     lane.open = true;
     lane.last_open_at = now;
     group.touch_lane(name);
@@ -53,6 +53,7 @@ pub(super) fn open(
         state: lane.state.clone(),
         active_ms: lane.active_ms,
         unclean,
+        keyed_as: lane.keyed_as.clone(),
     })
 }
 
@@ -64,6 +65,25 @@ pub(super) fn set_state(
 ) -> Result<(), QueueError> {
     group.reserve(state, 1)?;
     state.lane(name)?.state = stored;
+    group.touch_lane(name);
+    Ok(())
+}
+
+/// Nobody sends for this lane any more. `in_order`: nothing of it was under way.
+pub(super) fn close(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+    in_order: bool,
+) -> Result<(), QueueError> {
+    group.reserve(state, 1)?;
+    let now = state.now;
+    let lane = state.lane(name)?;
+    lane.open = false;
+    lane.in_doubt |= !in_order;
+    lane.last_open_at = now;
+    lane.limit = BacklogLimit::default();
+    lane.backlog = Backlog::default();
     group.touch_lane(name);
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::{
     chunk::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Entry, Head, Packed},
     engine::{
         append::SOURCE_BYTES_FREE_MIN,
-        aside, dead,
+        aside, backlog, dead,
         group::{Change, Group},
         idempotency, keys, lanes,
         settle::part_keys,
@@ -49,7 +49,8 @@ pub(super) fn begin(
         note_lanes(state, group)?;
     }
     idempotency::expire(state, group, now)?;
-    expire_dead(state, group, now)
+    expire_dead(state, group, now)?;
+    backlog::measure(state, group)
 }
 
 /// Stores when the open lanes were last open.
