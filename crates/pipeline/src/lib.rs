@@ -7,16 +7,19 @@
 //! ```
 //!
 //! Deciding is pure ([`filter`], [`settlement`], [`backoff`], [`breaker`], [`pace`]); acting is at
-//! the edges ([`intake`], [`lane`], [`jobs`]). Nothing here knows a vendor, HTTP or sled.
+//! the edges ([`intake`], [`lane`], [`jobs`], [`operator`]). Nothing here knows a vendor, HTTP or sled.
 
 pub mod backoff;
 pub mod breaker;
+pub mod canary;
 pub mod clock;
 pub mod filter;
 pub mod intake;
 pub mod jobs;
 pub mod lane;
+pub mod lanes;
 pub mod metrics;
+pub mod operator;
 mod osmatch;
 pub mod pace;
 pub mod settings;
@@ -25,5 +28,7 @@ pub mod settlement;
 pub use clock::Clock;
 pub use intake::QueueIntake;
 pub use lane::{LaneConfig, LaneHandle, LaneView};
+pub use lanes::Lanes;
 pub use metrics::Metrics;
+pub use operator::Operator;
 pub use settings::LaneSettings;

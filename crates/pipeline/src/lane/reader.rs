@@ -31,6 +31,8 @@ pub(super) struct Reader {
     batch: Vec<Arc<Event>>,
     batch_bytes: usize,
     batch_since: Option<Instant>,
+    /// What comes before it, and is not under way, expires.
+    expire_to: Seq,
     pub(super) skipped: Skipped,
     pub(super) unsure: Unsure,
 }
@@ -55,6 +57,7 @@ impl Unsure {
 pub(super) struct Skipped {
     pub(super) spans: Vec<Span>,
     pub(super) filtered: u64,
+    pub(super) expired: u64,
     /// Events of damaged chunks: they cannot be sent.
     pub(super) corrupt: u64,
     pub(super) since: Option<Instant>,
@@ -80,6 +83,7 @@ impl Reader {
             batch: Vec::new(),
             batch_bytes: 0,
             batch_since: None,
+            expire_to: 0,
             skipped: Skipped::default(),
             unsure: Unsure::default(),
         }
@@ -124,11 +128,32 @@ impl Reader {
                     continue;
                 }
             }
+            if event.seq < self.expire_to {
+                self.skipped.expired += 1;
+                self.skipped.add(Span::one(event.seq), now);
+                continue;
+            }
             self.buffer_bytes += event.body.len();
             self.buffer.push_back(event);
         }
         lost.for_each(|span| self.take_lost(span, now));
         self.skip_to(page.next, now);
+    }
+
+    /// What was read and waits expires at once, the rest as it is read.
+    pub(super) fn expire_to(&mut self, to: Seq, now: Instant) {
+        self.expire_to = self.expire_to.max(to);
+        while self.buffer.front().is_some_and(|event| event.seq < to)
+            && let Some(event) = self.pop()
+        {
+            self.skipped.expired += 1;
+            self.skipped.add(Span::one(event.seq), now);
+        }
+    }
+
+    /// Whether there is more to read that only expires.
+    pub(super) fn is_expiring(&self) -> bool {
+        self.cursor < self.expire_to
     }
 
     /// A stretch of events that cannot be read any more.

@@ -58,9 +58,11 @@ impl Lane {
         let skipped = self.reader.take_skipped();
         self.metrics.filtered.inc_by(skipped.filtered);
         self.metrics.dropped_corrupt.inc_by(skipped.corrupt);
+        self.metrics.dropped_expired.inc_by(skipped.expired);
         self.settling.waiting.push(Settle {
             spans: skipped.spans,
             filtered: skipped.filtered,
+            expired: skipped.expired,
             purged: skipped.corrupt,
             ..Settle::default()
         });

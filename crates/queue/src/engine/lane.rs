@@ -41,6 +41,7 @@ pub(crate) struct LaneRecord {
     active_ms: u64,
     last_open_at: Timestamp,
     keyed_as: Option<Name>,
+    in_doubt: bool,
 }
 
 /// A lane, decoded.
@@ -131,6 +132,7 @@ impl Lane {
             state: stored.state,
             active_ms: stored.active_ms,
             keyed_as: stored.keyed_as,
+            in_doubt: stored.in_doubt,
             ..Self::new(spans, stored.born_events, stored.last_open_at)
         };
         (lane, stored.retrying)
@@ -153,6 +155,7 @@ impl Lane {
             active_ms: self.active_ms,
             last_open_at: self.last_open_at,
             keyed_as: self.keyed_as.clone(),
+            in_doubt: self.in_doubt,
         }
     }
 

@@ -106,7 +106,7 @@ impl State {
                     lane
                 }
             };
-            lane.in_doubt = self.unclean;
+            lane.in_doubt |= self.unclean;
             self.lanes.insert(name, lane);
         }
         Ok(())

@@ -111,6 +111,7 @@ async fn what_was_cut_off_is_in_doubt_for_the_next_to_open_it_and_only_for_it(mu
     assert!(!bed.q().lanes()[0].open);
     assert!(!bed.q().open_lane(&lane, Start::New).await.unwrap().unclean);
     bed.q().close_lane(&lane, false).await.unwrap();
+    bed.reopen().await;
     assert!(bed.q().open_lane(&lane, Start::New).await.unwrap().unclean);
     bed.q().close_lane(&lane, true).await.unwrap();
     assert!(!bed.q().open_lane(&lane, Start::New).await.unwrap().unclean);

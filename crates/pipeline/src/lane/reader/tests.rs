@@ -6,7 +6,15 @@ use super::*;
 fn open(position: Seq, settled: Vec<Span>) -> LaneOpen {
     let state =
         StoredState { state: LaneState::Active, reason: String::new(), since: Timestamp(0) };
-    LaneOpen { position, settled, retries: vec![], state, active_ms: 0, unclean: false }
+    LaneOpen {
+        position,
+        settled,
+        retries: vec![],
+        state,
+        active_ms: 0,
+        unclean: false,
+        keyed_as: None,
+    }
 }
 
 fn event(seq: Seq, body: &str) -> Arc<Event> {
