@@ -10,7 +10,7 @@ use holdfast_model::{
     Name,
     settings::{Section, Setting, Value},
 };
-use holdfast_pipeline::{LaneConfig, LaneSettings, canary};
+use holdfast_pipeline::{LaneConfig, LaneSettings};
 
 use super::names;
 
@@ -72,10 +72,7 @@ fn check_renamed(tables: &[(&str, Section<'_>)]) {
 
 fn read_destination(text: &str, section: &Section<'_>, dead_bytes_max: u64) -> Option<LaneConfig> {
     let name = names::check(section, "", text);
-    let mut settings = LaneSettings::read(section);
-    if let Some(name) = &name {
-        settings.filter.pass_canaries(canary::source(name));
-    }
+    let settings = LaneSettings::read(section);
     let kind = names::choose(section, &DESTINATION_TYPE, destinations::CATALOG, |kind| kind.name)?;
     check_batches(section, &settings, kind);
     let context = Context {

@@ -49,6 +49,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    canary,
     clock::Clock,
     metrics::Metrics,
     operator::Operator,
@@ -206,13 +207,14 @@ pub async fn open(
 
 /// As [`open`]; tells the operator of its trouble.
 pub async fn open_telling(
-    config: LaneConfig,
+    mut config: LaneConfig,
     engine: Arc<dyn QueueEngine>,
     clock: Clock,
     metrics: &Metrics,
     operator: Operator,
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
+    config.settings.filter.pass_canaries(canary::source(&config.name));
     let opened = engine.open_lane(&config.name, config.settings.start).await?;
     let view = LaneView {
         name: config.name.clone(),
