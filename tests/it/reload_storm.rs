@@ -86,6 +86,6 @@ fn a_storm_of_reloads_loses_and_repeats_nothing_and_untouched_lanes_keep_their_c
     let metric = |outcome: &str| {
         gateway.metric(&format!("holdfast_config_reloads_total{{outcome=\"{outcome}\"}}"))
     };
-    assert_eq!((metric("ok"), metric("failed")), ((good + 1) as f64, bad as f64));
+    assert_eq!((metric("ok"), metric("failed")), (f64::from(good + 1), f64::from(bad)));
     gateway.finish();
 }

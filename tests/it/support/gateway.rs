@@ -231,6 +231,14 @@ impl Gateway {
         self.wait_for_lane(lane, &what, |lane| lane["ledger"][term] == count);
     }
 
+    /// So many alerts wait in a lane that delivered none and gave none up. Holdfast's own events
+    /// about its lanes may wait there as well.
+    pub(crate) fn all_wait(lane: &Value, alerts: u64) -> bool {
+        let ledger = &lane["ledger"];
+        let kept = ledger["pending"].as_u64() >= Some(alerts);
+        kept && ledger["delivered"] == 0 && ledger["dead"] == 0
+    }
+
     #[track_caller]
     pub(crate) fn wait_for_state(&self, lane: &str, state: &str) {
         self.wait_for_lane(lane, &format!("was {state}"), |lane| lane["state"] == state);

@@ -114,3 +114,27 @@ fn large_events_do_not_fill_the_memory() {
     assert!(reader.next_single().is_some());
     assert!(reader.wants_page(3));
 }
+
+#[test]
+fn the_oldest_expire_whether_they_were_read_or_not_and_the_rest_is_sent() {
+    let now = Instant::now();
+    let mut reader = Reader::new(&open(1, vec![]));
+    reader.take_page(page(&[1, 2, 3], 4), &Filter::default(), now);
+    let single = BatchSettings { events_max: 1, ..BATCH };
+    assert_eq!(seqs(reader.next(&single, false, now)), [1], "under way, so it stays");
+    reader.expire_to(6, now);
+    assert!(reader.is_expiring());
+    let filtered = Arc::new(Event::new(
+        4,
+        NewEvent { kind: holdfast_model::Kind::Operator, parent: None, body: "{}".into() },
+        "a".into(),
+        Timestamp(0),
+    ));
+    let events = vec![filtered, event(5, "{}"), event(6, "{}")];
+    reader.take_page(Page { events, next: 7, ..Page::default() }, &Filter::default(), now);
+    assert!(!reader.is_expiring());
+    let skipped = reader.take_skipped();
+    assert_eq!((skipped.expired, skipped.filtered), (3, 1));
+    assert_eq!(skipped.spans, [span(2, 6)]);
+    assert_eq!(seqs(reader.next(&single, false, now)), [6]);
+}
