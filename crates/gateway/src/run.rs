@@ -26,7 +26,7 @@ use crate::{
     cli::{Exit, LogFormat},
     config::{self, Config, Role, ServerConfig, Token},
     reload::{self, Hands, Reloader, Running, SourceRuns, Sources},
-    stages::{self, Stages},
+    stages::{self, EndSignals, Stages},
     upkeep::Upkeep,
 };
 
@@ -128,6 +128,7 @@ async fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
         .await
         .map_err(|source| RunError::Listen { address: address.to_string(), source })?;
     let core = Core::open(&config).await?;
+    let signals = EndSignals::take()?;
     let tokens = tokens(&config)?;
     let (node, server) = (config.node.clone(), config.server.clone());
     let reloader = core.start_configured(path, config).await?;
@@ -140,7 +141,7 @@ async fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
         version = env!("CARGO_PKG_VERSION"),
         "holdfast is running"
     );
-    let ended = stages::wait_for_end(&core.engine).await;
+    let ended = stages::wait_for_end(&core.engine, signals).await;
     core.stages.stop(node.shutdown_timeout, &core.engine).await;
     ended
 }

@@ -5,12 +5,28 @@ use std::time::Duration;
 use holdfast_model::Chain;
 use holdfast_queue::{Engine, QueueEngine};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::run::RunError;
+
+/// How a person says that it is to end. Taken before anything answers: until then a signal ends
+/// the process at once, and whoever has seen it ready may send one.
+pub(crate) struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    pub(crate) fn take() -> Result<Self, RunError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(RunError::Signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(RunError::Signals)?,
+        })
+    }
+}
 
 /// What stops together.
 pub(crate) struct Stages {
@@ -75,13 +91,11 @@ impl Stages {
 }
 
 /// Until a person says so, or the queue cannot promise anything any more.
-pub(crate) async fn wait_for_end(engine: &Engine) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+pub(crate) async fn wait_for_end(engine: &Engine, mut signals: EndSignals) -> Result<(), RunError> {
     let mut failure = engine.failure();
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        _ = signals.terminate.recv() => Ok(()),
+        _ = signals.interrupt.recv() => Ok(()),
         failed = failure.wait_for(Option::is_some) => {
             let reason = failed.ok().and_then(|reason| reason.clone());
             Err(RunError::QueueFailed(reason.unwrap_or_else(|| "it is gone".into())))
