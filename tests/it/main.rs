@@ -9,6 +9,7 @@
 mod support;
 
 mod architecture;
+mod canary;
 mod damage;
 mod dead_letters;
 mod faulty_config;
@@ -16,9 +17,12 @@ mod first_look;
 mod full_disk;
 mod ingest;
 mod isolation;
+mod operator;
 mod overflow;
 mod pacing;
 mod receivers;
+mod reload;
+mod reload_storm;
 mod render;
 mod secrecy;
 mod shutdown;

@@ -13,12 +13,13 @@ mod health;
 mod ingest;
 mod metrics;
 mod problem;
+mod reload;
 mod replays;
 mod server;
 mod upload;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex},
 };
 
@@ -28,35 +29,30 @@ use axum::{
     middleware,
     routing::{get, post},
 };
-use holdfast_connectors::sources::SourceHealth;
-use holdfast_model::{Intake, Name};
-use holdfast_pipeline::{Clock, LaneHandle, Metrics};
+use holdfast_model::Intake;
+use holdfast_pipeline::{Clock, Lanes, Metrics};
 use holdfast_queue::Engine;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::config::{Role, Token};
+use crate::{
+    config::{Role, Token},
+    reload::{Reloader, Sources},
+};
 
 pub(crate) use self::{ingest::SOURCE as HTTP_SOURCE, server::serve};
 
 /// Bytes of request bodies that may be in memory at once, in KiB; further ones wait.
 const BODIES_KIB_MAX: usize = 64 * 1024;
 
-/// A configured source, for health and metrics.
-#[derive(Clone, Debug)]
-pub(crate) struct SourceStatus {
-    pub name: Name,
-    pub health: Arc<SourceHealth>,
-}
-
 /// What the routes work with.
 pub(crate) struct Api {
     pub engine: Arc<Engine>,
-    pub lanes: BTreeMap<Name, LaneHandle>,
+    pub lanes: Lanes,
     pub intake: Arc<dyn Intake>,
     pub clock: Clock,
     pub metrics: Metrics,
     pub scrape: metrics::Scrape,
-    pub sources: Vec<SourceStatus>,
+    pub sources: Sources,
     pub tokens: Vec<Token>,
     /// Accepted `Host` names, beside IP literals.
     pub hosts: Vec<String>,
@@ -68,6 +64,7 @@ pub(crate) struct Api {
     pub jobs_wake: Arc<Notify>,
     /// Held while a replay job is read, changed and written.
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
+    pub reloader: Reloader,
     bodies: Arc<Semaphore>,
     /// Idempotency keys whose requests are under way.
     under_way: Mutex<HashSet<[u8; 16]>>,
@@ -76,12 +73,12 @@ pub(crate) struct Api {
 /// What [`Api`] is made of.
 pub(crate) struct Parts {
     pub engine: Arc<Engine>,
-    pub lanes: BTreeMap<Name, LaneHandle>,
+    pub lanes: Lanes,
     pub intake: Arc<dyn Intake>,
     pub clock: Clock,
     pub metrics: Metrics,
     pub registry: prometheus::Registry,
-    pub sources: Vec<SourceStatus>,
+    pub sources: Sources,
     pub tokens: Vec<Token>,
     pub hosts: Vec<String>,
     pub loopback: bool,
@@ -89,6 +86,7 @@ pub(crate) struct Parts {
     pub line_bytes_max: usize,
     pub jobs_wake: Arc<Notify>,
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
+    pub reloader: Reloader,
 }
 
 impl Api {
@@ -108,6 +106,7 @@ impl Api {
             line_bytes_max: parts.line_bytes_max,
             jobs_wake: parts.jobs_wake,
             jobs_lock: parts.jobs_lock,
+            reloader: parts.reloader,
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             under_way: Mutex::default(),
         })
@@ -136,6 +135,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/replays/{id}", get(replays::show))
         .route("/v1/replays/{id}/{action}", post(replays::act))
         .route("/v1/audit", get(destinations::audit))
+        .route("/v1/reload", post(reload::reload))
         .layer(middleware::from_fn_with_state((Arc::clone(&api), Role::Admin), auth::require));
     let open_on_loopback = Router::new()
         .route("/metrics", get(metrics::show))

@@ -1,7 +1,9 @@
 //! The engine: many callers, one writing thread, readers that never wait for it.
 
+mod adopt;
 mod append;
 mod aside;
+mod backlog;
 mod dead;
 pub mod export;
 mod express;
