@@ -21,4 +21,6 @@ mod pacing;
 mod receivers;
 mod render;
 mod secrecy;
+mod servers;
 mod shutdown;
+mod soc;
