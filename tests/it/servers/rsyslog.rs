@@ -56,7 +56,7 @@ pub(super) const GLOBAL: &str = "global(maxMessageSize=\"1m\" net.enableDNS=\"of
                                  parser.escapeControlCharactersOnReceive=\"off\")";
 
 /// What makes its TCP input speak TLS with `server.pem`, and insist on a certificate of ours.
-pub(super) fn tls(driver: &str, folder: &Path, mode: &str) -> [String; 2] {
+pub(super) fn tls(driver: &str, folder: &Path) -> [String; 2] {
     let folder = folder.display();
     let modules = format!(
         "global(defaultNetstreamDriver=\"{driver}\" \
@@ -64,18 +64,17 @@ pub(super) fn tls(driver: &str, folder: &Path, mode: &str) -> [String; 2] {
          defaultNetstreamDriverCertFile=\"{folder}/server.pem\" \
          defaultNetstreamDriverKeyFile=\"{folder}/server.key\")\n\
          module(load=\"imtcp\" streamDriver.name=\"{driver}\" streamDriver.mode=\"1\" \
-         streamDriver.authMode=\"{mode}\")"
+         streamDriver.authMode=\"x509/certvalid\")"
     );
     [format!("{GLOBAL}\n{modules}"), input("imtcp", "")]
 }
 
-/// RELP over TLS; with an empty `mode` anybody may connect.
-pub(super) fn relp_tls(folder: &Path, mode: &str) -> [String; 2] {
+/// RELP over TLS, for those with a certificate of ours.
+pub(super) fn relp_tls(folder: &Path) -> [String; 2] {
     let folder = folder.display();
-    let mode = if mode.is_empty() { String::new() } else { format!("tls.authMode=\"{mode}\"") };
     let keys = format!(
         "maxDataSize=\"1m\" tls=\"on\" tls.caCert=\"{folder}/ca.pem\" tls.myCert=\"{folder}/server.pem\" \
-         tls.myPrivKey=\"{folder}/server.key\" {mode}"
+         tls.myPrivKey=\"{folder}/server.key\" tls.authMode=\"certvalid\""
     );
     [format!("{GLOBAL}\nmodule(load=\"imrelp\")"), input("imrelp", &keys)]
 }
@@ -135,15 +134,14 @@ fn rsyslog_takes_every_sample_over_every_transport_whole_and_once() {
          client_key = \"{0}/client.key\"\nserver_name = \"{NAME}\"",
         folder.display()
     );
-    let certified = "x509/certvalid";
     let cases = [
         ("udp", udp, "transport = \"udp\"".to_owned()),
         ("octet", plain("imtcp"), "transport = \"tcp\"".to_owned()),
         ("lf", plain("imtcp"), "transport = \"tcp\"\nframing = \"lf\"".to_owned()),
-        ("gnutls", tls("gtls", &folder, certified), format!("transport = \"tls\"\n{trust}")),
-        ("openssl", tls("ossl", &folder, certified), format!("transport = \"tls\"\n{trust}")),
+        ("gnutls", tls("gtls", &folder), format!("transport = \"tls\"\n{trust}")),
+        ("openssl", tls("ossl", &folder), format!("transport = \"tls\"\n{trust}")),
         ("relp", relp(), "transport = \"relp\"".to_owned()),
-        ("relp-tls", relp_tls(&folder, "certvalid"), format!("transport = \"relp_tls\"\n{trust}")),
+        ("relp-tls", relp_tls(&folder), format!("transport = \"relp_tls\"\n{trust}")),
     ];
     let mut receivers = Vec::new();
     for (name, [modules, inputs], keys) in &cases {

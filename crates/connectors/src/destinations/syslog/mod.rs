@@ -80,7 +80,8 @@ const FRAMING: Setting = Setting::new(
 /// The most that fits into one datagram over IPv4.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// A RELP receiver cuts what is longer than its `maxDataSize` (128 KiB) and acknowledges the rest.
+/// A RELP receiver cuts what is longer than its `maxDataSize` and acknowledges the rest: librelp's
+/// own is 128 KiB, rsyslog's 8 KiB unless its administrator says more.
 const RELP_BYTES_MAX: usize = 128 * 1024;
 
 /// What the receivers of streams are sent at most.
