@@ -29,15 +29,16 @@ fn open(port: u16) -> Vec<Value> {
     answer.json().as_array().cloned().unwrap_or_default()
 }
 
-/// Seconds from the one time of an alert to the other. Both are of the same hour or the next.
+/// Seconds from the one time of an alert to the other, which are less than a day apart.
 fn seconds(alert: &Value, from: &str, to: &str) -> u64 {
-    let of = |name: &str| {
+    const DAY: u64 = 86_400;
+    let of_day = |name: &str| {
         let text = alert[name].as_str().expect("a time");
         let part =
             |range| text.get(range).and_then(|t: &str| t.parse::<u64>().ok()).expect("digits");
-        part(8..10) * 86_400 + part(11..13) * 3600 + part(14..16) * 60 + part(17..19)
+        part(11..13) * 3600 + part(14..16) * 60 + part(17..19)
     };
-    of(to).saturating_sub(of(from))
+    (of_day(to) + DAY - of_day(from)) % DAY
 }
 
 #[test]

@@ -118,6 +118,18 @@ async fn messages_over_tcp_are_counted_or_a_line_each() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_hangs_up_unread_has_taken_nothing() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let destination = destination(&format!("address = \"{address}\""));
+    for _ in 0..200 {
+        let error = destination.deliver(&shipment([alert(1, "{}")])).await.unwrap_err();
+        assert_eq!(error.reason, Reason::InDoubt, "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_fit_a_datagram_is_refused_alone() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
