@@ -129,6 +129,9 @@ fn a_receiver_that_wants_our_certificate_and_gets_none_makes_no_delivery() {
         });
         let lane = gateway.lane(name);
         println!("{name}: {} {}", lane["state"], lane["reason"]);
+        let reason = lane["reason"].as_str().unwrap_or_default();
+        let plain = ["hung up", "reset by peer", "CertificateRequired", "UnknownCA"];
+        assert!(plain.iter().any(|word| reason.contains(word)), "{name}: {reason}");
         assert_eq!(lane["ledger"]["delivered"], 0, "{name}: {lane}");
         assert_eq!(lane["ledger"]["pending"], ALERTS, "{name}: {lane}");
         assert!(rsyslog.lines().is_empty(), "{name} took something");

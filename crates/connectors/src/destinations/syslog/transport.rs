@@ -95,6 +95,11 @@ pub(super) struct Opened {
 )]
 struct Untrusted;
 
+/// What "early eof" and rustls' page about truncation mean to a person.
+#[derive(Debug, Error)]
+#[error("the receiver hung up")]
+struct HungUp;
+
 // === impl Peer ===
 
 impl Peer {
@@ -196,6 +201,9 @@ pub(super) fn broken(error: io::Error, reason: Reason) -> DeliveryError {
     let reason = if tls.is_some_and(is_permanent) { Reason::Misconfigured } else { reason };
     if let Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) = tls {
         return DeliveryError::caused_by(reason, Untrusted);
+    }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return DeliveryError::caused_by(reason, HungUp);
     }
     DeliveryError::caused_by(reason, error)
 }
