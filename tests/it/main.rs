@@ -25,4 +25,6 @@ mod reload;
 mod reload_storm;
 mod render;
 mod secrecy;
+mod servers;
 mod shutdown;
+mod soc;
