@@ -7,6 +7,7 @@ mod client;
 mod dead_letters;
 mod destinations;
 mod output;
+mod progress;
 mod queue;
 mod render;
 
@@ -60,7 +61,7 @@ enum Command {
     /// Look at dead letters, send them again, or remove them.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Look into the queue of a stopped gateway.
+    /// Look into, move, compact or rename the queue of a stopped gateway.
     #[command(subcommand)]
     Queue(queue::Command),
 }
@@ -129,7 +130,7 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
         Command::Status { gateway } => destinations::status(&gateway),
         Command::Destinations(command) => destinations::run(command),
         Command::DeadLetters(command) => dead_letters::run(command),
-        Command::Queue(command) => queue::run(command),
+        Command::Queue(command) => queue::run(&command),
     };
     exit.into()
 }
