@@ -40,6 +40,9 @@ fn filled() -> Gateway {
     let call = gateway.call("POST", "/v1/alerts?on_invalid=dead_letter").ndjson(lines);
     assert_eq!(call.send().unwrap().status, 202);
     gateway.wait_for_term("siem", "delivered", 19);
+    // A job that came to its end: the receiver refuses it once more.
+    let job = gateway.cli(&["replay", "start", "--destination", "siem", "--json"]);
+    assert_eq!(job.code, Some(0), "{}", job.err);
     gateway.finish();
     gateway
 }
@@ -69,6 +72,8 @@ fn a_queue_moves_with_an_export_and_an_import_and_goes_on_where_it_was() {
     let lane = gateway.lane("siem");
     assert_eq!(lane["ledger"]["retrying"], 1, "{lane}");
     assert_eq!(gateway.dead_letters("").len(), 2);
+    let jobs = gateway.get("/v1/replays").json();
+    assert_eq!(jobs["data"][0]["failed"], 1, "{jobs}");
     let answer = gateway.accept(&alerts::ndjson(30..31));
     let log = before["log_id"].as_str().unwrap();
     assert_eq!(answer["first"], format!("{log}-{}", before["head"]));

@@ -9,7 +9,10 @@
 mod support;
 
 mod architecture;
+mod cli;
+mod cli_pull;
 mod cli_queue;
+mod cli_top;
 mod damage;
 mod dead_letters;
 mod faulty_config;

@@ -185,6 +185,7 @@ async fn run(config: Config) -> Result<(), RunError> {
         line_bytes_max: config.server.line_bytes_max,
         jobs_wake,
         jobs_lock,
+        stop: stages.rest.clone(),
     })?;
     let router = api::router(Arc::new(api));
     stages.rest_tasks.spawn(api::serve(listener, router, stages.rest.clone()));

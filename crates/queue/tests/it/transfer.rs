@@ -8,12 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use holdfast_model::{
-    DeadReason, Kind, Name, NewEvent, Reject, RejectReason, Seq, intake::Idempotency,
-};
+use holdfast_model::{Kind, Name, NewEvent, Reject, RejectReason, Seq, intake::Idempotency};
 use holdfast_queue::{
-    AuditEntry, Engine, JobProgress, JobRecord, JobState, QueueEngine, QueueError, Settle, Span,
-    Start, StoredEvent,
+    AuditEntry, Engine, QueueEngine, QueueError, Settle, Span, Start, StoredEvent,
     compact::{self, CompactError, compact},
     export::{Exported, export},
     import::{self, ImportError, Imported, import},
@@ -111,7 +108,6 @@ async fn rich(folder: &Path) {
         ..Settle::default()
     };
     queue.settle(&name("tickets"), vec![item]).await.unwrap();
-    queue.put_job(job("tickets")).await.unwrap();
     let entry = AuditEntry {
         at: NOON,
         who: "soc".into(),
@@ -121,29 +117,6 @@ async fn rich(folder: &Path) {
     };
     queue.add_audit(entry).await.unwrap();
     queue.close().await.unwrap();
-}
-
-fn job(lane: &str) -> JobRecord {
-    JobRecord {
-        id: 0,
-        state: JobState::Paused,
-        created_at: NOON,
-        request: "{}".into(),
-        idempotency_key: Some("k".into()),
-        lane: Name::new(lane).unwrap(),
-        reason: Some(DeadReason::Refused),
-        since: None,
-        until: None,
-        rule_id: None,
-        only: None,
-        rate_count: 0,
-        rate_per: std::time::Duration::ZERO,
-        total: 2,
-        moved: 0,
-        progress: JobProgress::default(),
-        cursor: None,
-        ended_at: None,
-    }
 }
 
 struct Pair {
@@ -177,7 +150,6 @@ async fn alike(old: &Path, new: &Path) {
     });
     assert_eq!(old_events.await, new_events.await);
     assert_eq!(old.audit(10).await.unwrap(), new.audit(10).await.unwrap());
-    assert_eq!(old.jobs().await.unwrap(), new.jobs().await.unwrap());
     assert_eq!(old.dead_boxes(), new.dead_boxes());
     let key = "file:/a";
     assert_eq!(old.source_position(key).await.unwrap(), new.source_position(key).await.unwrap());
