@@ -9,7 +9,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Config, Gateway, Receiver, alerts, eventually, http::Call, wait::holds};
+use crate::support::{
+    Config, Gateway, Receiver, alerts, eventually,
+    http::{Call, read_answer},
+    wait::holds,
+};
 
 fn kept() -> Config {
     Config::new().queue("reserve = \"1MiB\"\nretention = \"1h\"")
@@ -219,6 +223,35 @@ impl Messages {
             }
         }
     }
+}
+
+#[test]
+fn readers_that_wait_are_counted_and_one_too_many_is_told_to_come_back() {
+    let mut gateway = Gateway::start(kept());
+    let mut waiting: Vec<TcpStream> = (0..257)
+        .map(|_| gateway.call("GET", "/v1/alerts?start=newest&wait=60s").begin(0).unwrap())
+        .collect();
+    // Nobody is answered until there is an event, but the one for whom there is no place.
+    let refused = eventually("one is refused", || {
+        waiting.iter().position(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            let answered = stream.peek(&mut [0]).is_ok();
+            stream.set_nonblocking(false).unwrap();
+            answered
+        })
+    });
+    let answer = read_answer(&mut waiting.swap_remove(refused)).unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert!(answer.header("retry-after").is_some() && answer.text.contains("too-many-readers"));
+    // Who does not wait is answered, and so is everything else.
+    assert_eq!(gateway.get("/v1/alerts").status, 200);
+    gateway.accept(&alerts::ndjson(0..1));
+    for mut stream in waiting {
+        let answer = read_answer(&mut stream).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(numbers(&answer.json()), [0]);
+    }
+    gateway.finish();
 }
 
 #[test]

@@ -11,6 +11,9 @@ use super::{Exit, Gateway, output};
 /// Longest wait for an answer.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(90);
 
+/// What a gateway says to a command that is newer than itself.
+const NO_ROUTE: &str = "there is no such route";
+
 /// A connection's address and token.
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -160,6 +163,14 @@ impl Client {
             400 | 422 => {
                 output::complain(format_args!("{detail}"));
                 Exit::Usage
+            }
+            404 if detail == NO_ROUTE => {
+                output::complain(format_args!(
+                    "the gateway at {} does not know this command; is it of another version than \
+                     this `holdfast`?",
+                    self.url
+                ));
+                Exit::Failed
             }
             404 if detail.contains("destination") => {
                 output::complain(format_args!("{detail}; `holdfast status` lists those there are"));

@@ -137,6 +137,9 @@ fn follow(options: &Options) -> Result<(), Exit> {
             }
             _ => return Err(client.refused(&answer)),
         }
+        if !reached && !options.no_follow && std::io::stderr().is_terminal() {
+            output::complain(format_args!("following {}; Ctrl-C ends", client.url()));
+        }
         reached = true;
         let Some(page) = answer.read::<Page>() else {
             output::complain(format_args!("{} is not a gateway of this version", client.url()));
@@ -209,8 +212,11 @@ impl Show {
             &alert["agent"]["name"]
         };
         let level = text(&rule["level"]);
-        let line =
-            format!("{at}  {level:>3}  {:>6}  {}  {description}", text(&rule["id"]), text(agent));
+        let line = format!(
+            "{at}  {level:>3}  {:>6}  {:<12}  {description}",
+            text(&rule["id"]),
+            text(agent)
+        );
         match rule["level"].as_u64().unwrap_or(0) {
             12.. => self.paint("1;31", &line),
             7..=11 => self.paint("33", &line),
@@ -236,7 +242,7 @@ mod tests {
             "rule": { "level": 12, "id": "5763", "description": "\u{1b}[2Jbrute\nforce" },
             "agent": { "id": "001", "name": "web-01" } } });
         let plain = Show { json: false, colour: false }.line(&event);
-        assert_eq!(plain, "2026-03-10T12:00:00.000Z   12    5763  web-01  ·[2Jbrute·force");
+        assert_eq!(plain, "2026-03-10T12:00:00.000Z   12    5763  web-01        ·[2Jbrute·force");
         let painted = Show { json: false, colour: true }.line(&event);
         assert_eq!(painted, format!("\x1b[1;31m{plain}\x1b[0m"));
         let other = json!({ "received_at": "t", "kind": "operator", "data": { "lane": "a" } });

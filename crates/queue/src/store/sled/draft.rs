@@ -118,3 +118,17 @@ fn bytes_under(folder: &Path) -> u64 {
     });
     bytes.sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_anything_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let draft = Draft::new(folder.path(), "sled.draft");
+        let refused = draft.check_space(u64::MAX / 4);
+        assert!(matches!(refused, Err(QueueError::DiskFull { .. })), "{refused:?}");
+        assert!(draft.check_space(1).is_ok() && !draft.exists());
+    }
+}
