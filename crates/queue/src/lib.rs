@@ -34,7 +34,7 @@ mod spans;
 pub mod store;
 mod types;
 
-pub use engine::{Commits, Engine, Limits, export, verify};
+pub use engine::{Commits, Engine, Limits, compact, export, import, renew, verify};
 pub use error::QueueError;
 pub use spans::{Span, Spans};
 pub use types::*;

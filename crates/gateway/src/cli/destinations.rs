@@ -3,7 +3,11 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Exit, Gateway, client::Client, output};
+use super::{
+    Exit, Gateway,
+    client::{Client, escape},
+    output,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -43,7 +47,7 @@ pub(crate) fn run(command: Command) -> Exit {
 }
 
 fn act(gateway: &Gateway, destination: &str, action: &str) -> Result<(), Exit> {
-    let path = format!("/v1/destinations/{destination}/{action}");
+    let path = format!("/v1/destinations/{}/{action}", escape(destination));
     let lane = Client::new(gateway)?.post(&path, &json!({}), None)?;
     if gateway.json {
         output::line(format_args!("{lane}"));

@@ -1,5 +1,6 @@
 //! What goes into a queue engine and comes out of it.
 
+pub(crate) mod body;
 mod jobs;
 mod order;
 mod records;
@@ -209,6 +210,8 @@ pub struct Stats {
     pub bytes_free: u64,
     pub bytes_reserved: u64,
     pub events_in_log: u64,
+    /// Events that trimming has removed.
+    pub events_trimmed: u64,
     pub chunks_corrupt: u64,
     pub head: Seq,
     /// Sources are refused just now because the disk is full.
