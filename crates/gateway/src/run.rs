@@ -5,14 +5,18 @@ use std::{
     collections::BTreeMap,
     fs::OpenOptions,
     io::{IsTerminal, Write},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use holdfast_connectors::sources::{Source, SourceHealth};
-use holdfast_model::{Chain, Name, Secret};
+use holdfast_connectors::{
+    secrets::LiveSecret,
+    sources::{Source, SourceHealth},
+};
+use holdfast_model::{Chain, Name, Secret, settings::SecretSpec};
 use holdfast_pipeline::{Clock, LaneHandle, Metrics, QueueIntake, jobs::Jobs, lane};
 use holdfast_queue::{Engine, Limits, QueueEngine, QueueError};
 use rand::Rng;
@@ -25,7 +29,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{self, Api, Parts, SourceStatus},
+    api::{self, Access, Api, Live, Parts, SourceStatus, Tls},
     cli::{Exit, LogFormat},
     config::{self, Config, Role, Token},
 };
@@ -57,6 +61,8 @@ enum RunError {
     QueueFailed(Arc<str>),
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("cannot use the certificates of `server.tls`")]
+    Tls(#[from] config::TlsError),
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -134,9 +140,11 @@ impl Stages {
 async fn run(config: Config) -> Result<(), RunError> {
     prepare_state(&config.node.state)?;
     let address = config.server.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| RunError::Listen { address: address.to_string(), source })?;
+    let listener = listen(address).await?;
+    let callbacks = match config.server.callbacks {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let clock = Clock::system();
     let engine = open_queue(&config, &clock).await?;
     let registry = prometheus::Registry::new();
@@ -144,7 +152,7 @@ async fn run(config: Config) -> Result<(), RunError> {
     let metrics = Metrics::register(&registry)?;
     let stages = Stages::new();
     let shutdown_timeout = config.node.shutdown_timeout;
-    let tokens = tokens(&config)?;
+    let live = live(&config, &clock)?;
     let lanes = start_lanes(config.destinations, &engine, &clock, &metrics, &stages).await?;
     let sources = start_sources(config.sources, &engine, &clock, &metrics, &stages);
     let (jobs_wake, jobs_lock) = (Arc::new(Notify::new()), Arc::new(tokio::sync::Mutex::new(())));
@@ -178,16 +186,16 @@ async fn run(config: Config) -> Result<(), RunError> {
         metrics,
         registry,
         sources,
-        tokens,
+        access: Arc::clone(&live.access),
         hosts: config.server.hosts.clone(),
         loopback: address.ip().is_loopback(),
+        callbacks_here: callbacks.is_none() && address.ip().is_loopback(),
         body_bytes_max: config.server.body_bytes_max,
         line_bytes_max: config.server.line_bytes_max,
         jobs_wake,
         jobs_lock,
     })?;
-    let router = api::router(Arc::new(api));
-    stages.rest_tasks.spawn(api::serve(listener, router, stages.rest.clone()));
+    serve(api, listener, callbacks, live, &stages);
     tracing::info!(
         %address,
         node = %config.node.name,
@@ -198,6 +206,44 @@ async fn run(config: Config) -> Result<(), RunError> {
     let ended = wait_for_end(&engine).await;
     stop(stages, shutdown_timeout, &engine).await;
     ended
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listening = TcpListener::bind(address).await;
+    listening.map_err(|source| RunError::Listen { address: address.to_string(), source })
+}
+
+/// What of the server is read anew while it runs.
+fn live(config: &Config, clock: &Clock) -> Result<Live, RunError> {
+    for warning in config.warnings(clock.now()) {
+        tracing::warn!("{warning}");
+    }
+    let server = &config.server;
+    let reachable = !server.listen.ip().to_canonical().is_loopback();
+    if server.insecure && server.tls.is_none() && reachable {
+        tracing::warn!("there is no TLS: tokens and alerts can be read on the way");
+    }
+    let access = Arc::new(Access::new(tokens(config)?));
+    let tls = config.server.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+    Ok(Live { access, tls })
+}
+
+fn serve(
+    api: Api,
+    listener: TcpListener,
+    callbacks: Option<TcpListener>,
+    live: Live,
+    stages: &Stages,
+) {
+    let (stop, tasks) = (&stages.rest, &stages.rest_tasks);
+    let certificate = live.tls.as_ref().map(|tls| Arc::clone(&tls.main));
+    tasks.spawn(api::serve(listener, api::router(Arc::new(api)), certificate, stop.clone()));
+    if let Some(listener) = callbacks {
+        let certificate = live.tls.as_ref().map(|tls| Arc::clone(&tls.callbacks));
+        let router = api::callbacks_router();
+        tasks.spawn(api::serve(listener, router, certificate, stop.clone()));
+    }
+    tasks.spawn(live.watch(stop.clone()));
 }
 
 fn prepare_state(path: &Path) -> Result<(), RunError> {
@@ -256,7 +302,10 @@ fn tokens(config: &Config) -> Result<Vec<Token>, RunError> {
         Err(error) => return Err(failed(error)),
     };
     let name = Name::new("admin").map_err(|error| failed(std::io::Error::other(error)))?;
-    Ok(vec![Token { name, role: Role::Admin, secret: Secret::new(secret) }])
+    let spec = SecretSpec::Literal(Secret::new(secret));
+    let secret =
+        LiveSecret::resolve(&spec).map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(vec![Token { name, role: Role::Admin, secret: Arc::new(secret), expires: None }])
 }
 
 async fn start_lanes(

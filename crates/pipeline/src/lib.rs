@@ -21,6 +21,7 @@ mod osmatch;
 pub mod pace;
 pub mod settings;
 pub mod settlement;
+pub mod trial;
 
 pub use clock::Clock;
 pub use intake::QueueIntake;

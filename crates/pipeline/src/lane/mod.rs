@@ -36,7 +36,7 @@ mod verdicts;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holdfast_model::{Destination, LaneState, Name, Timestamp};
+use holdfast_model::{Destination, LaneState, Name, Seq, Timestamp};
 use holdfast_queue::{QueueEngine, QueueError, RetryHead, StoredState};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,8 @@ pub struct LaneView {
     pub name: Name,
     pub kind: &'static str,
     pub state: StoredState,
+    /// Everything below has been read, in this run or before.
+    pub read_to: Seq,
     /// Events being sent right now.
     pub in_flight: u64,
     /// Events in retry records that are not being sent.
@@ -82,6 +84,8 @@ pub struct LaneView {
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
     view: Arc<Mutex<LaneView>>,
+    /// What the lane works with just now.
+    config: Arc<Mutex<LaneConfig>>,
     commands: mpsc::Sender<Command>,
     pending_max: u64,
 }
@@ -112,6 +116,11 @@ pub struct Stopped;
 impl LaneHandle {
     pub fn view(&self) -> LaneView {
         self.lock().clone()
+    }
+
+    /// What the lane works with just now.
+    pub fn config(&self) -> LaneConfig {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, LaneView> {
@@ -171,6 +180,7 @@ pub async fn open(
         name: config.name.clone(),
         kind: config.kind,
         state: opened.state.clone(),
+        read_to: opened.position,
         in_flight: 0,
         retrying: 0,
         retry_oldest: None,
@@ -181,7 +191,12 @@ pub async fn open(
     };
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
     let pending_max = config.settings.retry.pending_max;
-    let handle = LaneHandle { view: Arc::new(Mutex::new(view)), commands, pending_max };
+    let handle = LaneHandle {
+        view: Arc::new(Mutex::new(view)),
+        config: Arc::new(Mutex::new(config.clone())),
+        commands,
+        pending_max,
+    };
     let lane = run::Lane::new(config, engine, clock, metrics, opened, Arc::clone(&handle.view));
     Ok((handle, lane.run(orders, stop)))
 }

@@ -108,6 +108,7 @@ impl Lane {
         if view.state != self.health.stored {
             view.state = self.health.stored.clone();
         }
+        view.read_to = self.reader.cursor();
         view.in_flight = self.flights.events() as u64;
         view.retrying = self.retries.members();
         view.retry_oldest = self.retries.oldest();

@@ -15,6 +15,7 @@ mod read;
 mod settle;
 mod shared;
 mod state;
+mod trace;
 mod upkeep;
 pub mod verify;
 mod writer;

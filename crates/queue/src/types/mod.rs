@@ -2,6 +2,7 @@
 
 mod jobs;
 mod records;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use holdfast_model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{jobs::*, records::*};
+pub use self::{jobs::*, records::*, trace::*};
 use crate::spans::Span;
 
 /// A batch to store.

@@ -21,6 +21,7 @@ mod open;
 mod race;
 mod read;
 mod settle;
+mod trace;
 mod trim;
 
 /// Runs promises against every store, one test each.
