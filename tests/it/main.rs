@@ -8,6 +8,7 @@
 
 mod support;
 
+mod api;
 mod architecture;
 mod damage;
 mod dead_letters;
@@ -20,5 +21,6 @@ mod overflow;
 mod pacing;
 mod receivers;
 mod render;
+mod schemathesis;
 mod secrecy;
 mod shutdown;

@@ -318,6 +318,7 @@ pub(crate) async fn replay(
     Extension(Caller(who)): Extension<Caller>,
     Path(text): Path<String>,
     headers: HeaderMap,
+    _: Nothing,
 ) -> Result<Response, Problem> {
     let id = parse_id(api.engine.log_id(), &text)?;
     if api.engine.dead_letter(&id).await?.is_none() {

@@ -213,6 +213,7 @@ pub(crate) async fn pause(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path(name): Path<String>,
+    _: Nothing,
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.pause(&who).await?;
     api.note(&who, "pause", &name, String::new()).await;
@@ -231,6 +232,7 @@ pub(crate) async fn resume(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path(name): Path<String>,
+    _: Nothing,
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.resume().await?;
     api.note(&who, "resume", &name, String::new()).await;
@@ -249,6 +251,7 @@ pub(crate) async fn retry_now(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path(name): Path<String>,
+    _: Nothing,
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.retry_now().await?;
     api.note(&who, "retry-now", &name, String::new()).await;

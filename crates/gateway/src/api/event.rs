@@ -9,13 +9,14 @@ use utoipa::ToSchema;
 
 /// An event
 ///
-/// An alert has `alert`; other kinds have `data` instead, and a record that is no JSON has `raw`.
+/// An alert has `alert`; other kinds have `data` instead, and what is no alert has `raw`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event, example = json!({"id": "k3v9x0aq2m-42", "seq": 42, "cursor": "ZTQy",
     "kind": "alert", "source": "wazuh", "received_at": "2026-03-10T06:11:28.189Z", "parent": null,
     "alert": {"rule": {"id": "5710", "level": 5, "description": "sshd: non-existent user"}}}))]
 pub(crate) struct EventView {
     id: String,
+    #[schema(value_type = u64)]
     seq: Seq,
     /// Where to go on behind this event. Opaque.
     cursor: String,
@@ -58,10 +59,10 @@ pub(crate) struct Attempt {
 impl EventView {
     pub(crate) fn new(log: &LogId, event: &StoredEvent) -> Self {
         let text = String::from_utf8_lossy(&event.body).into_owned();
-        let (json, raw) = match RawValue::from_string(text) {
-            Ok(json) => (Some(json), None),
-            Err(_) => (None, Some(String::from_utf8_lossy(&event.body).into_owned())),
-        };
+        // What a source could not take is shown as it came, be it JSON or not.
+        let fit = event.kind != Kind::Alert || event.body.trim_ascii_start().starts_with(b"{");
+        let json = if fit { RawValue::from_string(text.clone()).ok() } else { None };
+        let raw = if json.is_none() { Some(text) } else { None };
         let (alert, data) = if event.kind == Kind::Alert { (json, None) } else { (None, json) };
         Self {
             id: log.event(event.seq).to_string(),

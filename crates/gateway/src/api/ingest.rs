@@ -64,16 +64,6 @@ pub(crate) struct Answer {
     last: Option<String>,
 }
 
-/// One alert, or several
-#[derive(ToSchema)]
-#[schema(example = json!([{"rule": {"id": "5710", "level": 5}}]))]
-#[serde(untagged)]
-#[expect(dead_code, reason = "it describes a body, which is cut and not decoded")]
-enum Alerts {
-    One(serde_json::Map<String, serde_json::Value>),
-    Several(Vec<serde_json::Map<String, serde_json::Value>>),
-}
-
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -94,7 +84,8 @@ fn is_zero(count: &u64) -> bool {
         description = "Each alert is a JSON object of at most `server.max_line`, all of them at most \
             `server.max_body`.",
         content(
-            (Alerts = "application/json"),
+            (serde_json::Value = "application/json",
+             example = json!([{"rule": {"id": "5710", "level": 5}}])),
             (String = "application/x-ndjson",
              example = json!("{\"rule\":{\"id\":\"5710\",\"level\":5}}\n")),
         ),

@@ -6,9 +6,11 @@
 //! `HOLDFAST_BLESS=1`, which writes `docs/openapi.json`.
 
 use axum::{
+    extract::{FromRequest, Request},
     http::header,
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 use serde_json::json;
 use utoipa::{
     OpenApi, ToSchema,
@@ -22,15 +24,26 @@ use utoipa::{
 
 use super::{
     auth::Need,
-    problem::{self, Kind},
+    body,
+    problem::{self, Kind, Problem},
 };
 
 const TOKEN: &str = "token";
 
 /// A command without parameters: an empty object
-#[derive(ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({}))]
 pub(crate) struct Nothing {}
+
+impl<S: Send + Sync> FromRequest<S> for Nothing {
+    type Rejection = Problem;
+
+    /// No body at all is nothing, too.
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        body::command(request.into_body()).await
+    }
+}
 
 #[derive(OpenApi)]
 #[openapi(

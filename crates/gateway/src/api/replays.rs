@@ -153,6 +153,7 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let bad = |detail: &str| Problem::new(Kind::BadRequest, detail);
+    let key = idempotency_key(headers)?;
     if request.from.as_deref().is_some_and(|from| from != "dead_letters") {
         return Err(bad(
             "`from` must be \"dead_letters\"; a replay of the log is not in this version",
@@ -180,7 +181,6 @@ pub(crate) async fn create(
         return Ok(Json(Rehearsal { total, dry_run: true }).into_response());
     }
     let text = json!({ "request": &request, "only": &request.only }).to_string();
-    let key = idempotency_key(headers)?;
     let _guard = api.jobs_lock.lock().await;
     if let Some(key) = &key
         && let Some(job) = same_key(api, who, key).await?
@@ -285,6 +285,7 @@ pub(crate) async fn act(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path((id, action)): Path<(String, String)>,
+    _: Nothing,
 ) -> Result<Response, Problem> {
     let _guard = api.jobs_lock.lock().await;
     let mut job = find(&api, &id).await?;

@@ -81,7 +81,10 @@ pub(crate) fn document() -> Document {
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let guarded = |routes: Routes, need: Need| {
         let (router, _) = routes.split_for_parts();
-        router.layer(middleware::from_fn_with_state((Arc::clone(&api), need), auth::require))
+        // Who asks comes before what is asked.
+        router
+            .layer(middleware::from_fn(guard::json_posts))
+            .layer(middleware::from_fn_with_state((Arc::clone(&api), need), auth::require))
     };
     let (open_on_loopback, _) = open_on_loopback().split_for_parts();
     let open_on_loopback = open_on_loopback

@@ -15,6 +15,7 @@ use super::{
     Api,
     auth::Caller,
     extract::Path,
+    openapi::Nothing,
     problem::{Kind, Problem},
 };
 
@@ -63,7 +64,7 @@ pub(crate) struct ReceiptView {
     post, path = "/v1/destinations/{name}/test", tag = "destinations",
     operation_id = "test_destination",
     params(("name" = String, Path, description = "The destination's name.", example = "siem")),
-    request_body = super::openapi::Nothing,
+    request_body = Nothing,
     responses(
         (status = 200, description = "It was sent, or could not be.", body = Outcome),
         (status = 409, description = "Too many tests are under way.",
@@ -74,6 +75,7 @@ pub(crate) async fn test(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path(name): Path<String>,
+    _: Nothing,
 ) -> Result<Json<Outcome>, Problem> {
     let config = api.lane(&name)?.config();
     let Ok(_permit) = api.tests.try_acquire() else {

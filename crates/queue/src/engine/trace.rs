@@ -33,6 +33,9 @@ struct Sight {
 impl Engine {
     pub(super) async fn trace_event(&self, seq: Seq) -> Result<Vec<Trace>, QueueError> {
         let mut traces = Vec::new();
+        if seq >= self.shared.published().head {
+            return Ok(traces);
+        }
         for lane in self.lanes() {
             if let Some(standing) = self.standing(&lane.name, seq).await? {
                 traces.push(Trace { owner: lane.name.to_string(), standing });

@@ -41,7 +41,10 @@ async fn an_event_is_found_wherever_it_stands(mut bed: Bed) {
             assert_eq!(record.members.len(), members);
         }
         assert!(matches!(standing(&bed, &lane, 8).await, Standing::Dead(_)));
-        for seq in [9, 10, 11] {
+        for seq in [11, 12, u64::MAX] {
+            assert!(bed.q().trace(seq).await.unwrap().is_empty(), "{seq} is not there yet");
+        }
+        for seq in [9, 10] {
             assert!(matches!(standing(&bed, &lane, seq).await, Standing::Unsettled), "{seq}");
         }
         bed.crash(0);
