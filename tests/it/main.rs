@@ -8,6 +8,7 @@
 
 mod support;
 
+mod api;
 mod architecture;
 mod canary;
 mod cli;
@@ -28,6 +29,7 @@ mod receivers;
 mod reload;
 mod reload_storm;
 mod render;
+mod schemathesis;
 mod secrecy;
 mod servers;
 mod shutdown;

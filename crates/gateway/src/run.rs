@@ -5,13 +5,15 @@ use std::{
     collections::BTreeMap,
     fs::OpenOptions,
     io::{IsTerminal, Write},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use holdfast_model::{Chain, Name, Secret};
+use holdfast_connectors::secrets::LiveSecret;
+use holdfast_model::{Chain, Name, Secret, settings::SecretSpec};
 use holdfast_pipeline::{Clock, Lanes, Metrics, Operator, QueueIntake, jobs::Jobs};
 use holdfast_queue::{Engine, Limits, QueueEngine, QueueError};
 use rand::Rng;
@@ -22,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, Api, Parts},
+    api::{self, Access, Api, Live, Parts, Tls},
     cli::{Exit, LogFormat},
     config::{self, Config, Role, ServerConfig, Token},
     reload::{self, Hands, Reloader, Running, SourceRuns, Sources},
@@ -54,6 +56,8 @@ pub(crate) enum RunError {
     QueueFailed(Arc<str>),
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("cannot use the certificates of `server.tls`")]
+    Tls(#[from] config::TlsError),
     #[error("cannot start the lanes and sources")]
     Start(#[from] reload::StartError),
     #[error("cannot wait for signals")]
@@ -124,16 +128,18 @@ struct Core {
 async fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
     prepare_state(&config.node.state)?;
     let address = config.server.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| RunError::Listen { address: address.to_string(), source })?;
+    let listener = listen(address).await?;
+    let callbacks = match config.server.callbacks {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let core = Core::open(&config).await?;
     let signals = EndSignals::take()?;
-    let tokens = tokens(&config)?;
+    let live = live(&config, &core.clock)?;
     let (node, server) = (config.node.clone(), config.server.clone());
-    let reloader = core.start_configured(path, config).await?;
+    let reloader = core.start_configured(path, config, live.clone()).await?;
     core.start_rest();
-    core.serve(listener, tokens, server, reloader)?;
+    core.serve(listener, callbacks, live, server, reloader)?;
     tracing::info!(
         %address,
         node = %node.name,
@@ -176,7 +182,12 @@ impl Core {
     }
 
     /// Lanes and sources, and the task that changes them.
-    async fn start_configured(&self, path: PathBuf, config: Config) -> Result<Reloader, RunError> {
+    async fn start_configured(
+        &self,
+        path: PathBuf,
+        config: Config,
+        live: Live,
+    ) -> Result<Reloader, RunError> {
         let hands = Hands {
             engine: Arc::clone(&self.engine),
             clock: self.clock.clone(),
@@ -189,6 +200,7 @@ impl Core {
             patience: config.node.shutdown_timeout,
             queue_bytes_max: config.queue.bytes_max,
             dead_bytes_max: config.queue.dead_bytes_max,
+            live,
         };
         let sources = SourceRuns {
             engine: Arc::clone(&self.engine),
@@ -228,7 +240,8 @@ impl Core {
     fn serve(
         &self,
         listener: TcpListener,
-        tokens: Vec<Token>,
+        callbacks: Option<TcpListener>,
+        live: Live,
         server: ServerConfig,
         reloader: Reloader,
     ) -> Result<(), RunError> {
@@ -248,9 +261,10 @@ impl Core {
             metrics: self.metrics.clone(),
             registry: self.registry.clone(),
             sources: self.sources.clone(),
-            tokens,
+            access: Arc::clone(&live.access),
             hosts: server.hosts,
             loopback: server.listen.ip().is_loopback(),
+            callbacks_here: callbacks.is_none() && server.listen.ip().is_loopback(),
             body_bytes_max: server.body_bytes_max,
             line_bytes_max: server.line_bytes_max,
             jobs_wake: Arc::clone(&self.jobs_wake),
@@ -258,11 +272,37 @@ impl Core {
             reloader,
             stop: self.stages.rest.clone(),
         })?;
-        let router = api::router(Arc::new(api));
-        let task = api::serve(listener, router, self.stages.rest.clone());
-        self.stages.rest_tasks.spawn(task);
+        let (stop, tasks) = (&self.stages.rest, &self.stages.rest_tasks);
+        let certificate = live.tls.as_ref().map(|tls| Arc::clone(&tls.main));
+        tasks.spawn(api::serve(listener, api::router(Arc::new(api)), certificate, stop.clone()));
+        if let Some(listener) = callbacks {
+            let certificate = live.tls.as_ref().map(|tls| Arc::clone(&tls.callbacks));
+            let router = api::callbacks_router();
+            tasks.spawn(api::serve(listener, router, certificate, stop.clone()));
+        }
+        tasks.spawn(live.watch(stop.clone()));
         Ok(())
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listening = TcpListener::bind(address).await;
+    listening.map_err(|source| RunError::Listen { address: address.to_string(), source })
+}
+
+/// What of the server is read anew while it runs.
+fn live(config: &Config, clock: &Clock) -> Result<Live, RunError> {
+    for warning in config.warnings(clock.now()) {
+        tracing::warn!("{warning}");
+    }
+    let server = &config.server;
+    let reachable = !server.listen.ip().to_canonical().is_loopback();
+    if server.insecure && server.tls.is_none() && reachable {
+        tracing::warn!("there is no TLS: tokens and alerts can be read on the way");
+    }
+    let access = Arc::new(Access::new(tokens(config)?));
+    let tls = config.server.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+    Ok(Live { access, tls })
 }
 
 fn prepare_state(path: &Path) -> Result<(), RunError> {
@@ -321,5 +361,8 @@ fn tokens(config: &Config) -> Result<Vec<Token>, RunError> {
         Err(error) => return Err(failed(error)),
     };
     let name = Name::new("admin").map_err(|error| failed(std::io::Error::other(error)))?;
-    Ok(vec![Token { name, role: Role::Admin, secret: Secret::new(secret) }])
+    let spec = SecretSpec::Literal(Secret::new(secret));
+    let secret =
+        LiveSecret::resolve(&spec).map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(vec![Token { name, role: Role::Admin, secret: Arc::new(secret), expires: None }])
 }

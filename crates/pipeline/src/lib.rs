@@ -28,6 +28,7 @@ pub mod pace;
 pub mod settings;
 pub mod settlement;
 pub mod storm;
+pub mod trial;
 
 pub use clock::Clock;
 pub use fields::Path;

@@ -131,6 +131,9 @@ pub trait QueueEngine: Send + Sync {
     /// Per owner, how many dead letters there are.
     fn dead_boxes(&self) -> Vec<DeadBox>;
 
+    /// Where one event stands in every lane, and in the dead letters of sources.
+    async fn trace(&self, seq: Seq) -> Result<Vec<Trace>, QueueError>;
+
     /// Stores a job, new or changed. A new one (`id` 0) is given its id.
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError>;
 

@@ -19,7 +19,16 @@ pub(crate) const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
 /// Reads a body of at most `bytes_max`.
 pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    match timeout(BODY_WAIT_MAX, Limited::new(body, bytes_max).collect()).await {
+    read_within(body, bytes_max, BODY_WAIT_MAX).await
+}
+
+/// As [`read`], with another patience.
+pub(crate) async fn read_within(
+    body: Body,
+    bytes_max: usize,
+    wait_max: Duration,
+) -> Result<Bytes, Problem> {
+    match timeout(wait_max, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(Problem::new(Kind::TooLarge, format!("the body is larger than {bytes_max} bytes")))
@@ -34,8 +43,13 @@ pub(crate) async fn command<T: serde::de::DeserializeOwned + Default>(
     body: Body,
 ) -> Result<T, Problem> {
     let bytes = read(body, COMMAND_BYTES_MAX).await?;
-    if bytes.trim_ascii().is_empty() {
+    let text = bytes.trim_ascii();
+    if text.is_empty() {
         return Ok(T::default());
+    }
+    // serde would take a list as the fields in their order.
+    if text.first() != Some(&b'{') {
+        return Err(Problem::new(Kind::BadRequest, "the body is not a JSON object"));
     }
     serde_json::from_slice(&bytes)
         .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))

@@ -2,40 +2,56 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::{Path, Query, State},
-};
+use axum::{Extension, Json, extract::State};
 use holdfast_model::{LaneState, Ledger, Name, Timestamp};
 use holdfast_pipeline::{LaneHandle, LaneView};
 use holdfast_queue::{AuditEntry, LaneSummary, QueueEngine, QueueError, ReadLimit};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     Api,
     auth::Caller,
+    extract::Path,
+    openapi::Nothing,
     problem::{Kind, Problem},
 };
 
-/// A lane as the API shows it.
-#[derive(Clone, Debug, Serialize)]
+/// A lane
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(example = json!({"name": "siem", "type": "webhook", "state": "active", "reason": "",
+    "since": "2026-03-10T06:11:28.189Z", "ledger": {"seen": 9, "filtered": 1, "delivered": 7,
+    "pending": 1, "unread": 0, "held": 0, "in_flight": 1, "retrying": 0, "dead": 0,
+    "suppressed": 0, "expired": 0, "purged": 0, "difference": 0},
+    "oldest_pending_at": "2026-03-10T06:11:29.001Z", "throttled_until": null,
+    "next_retry_at": null, "last_error": ""}))]
 pub(crate) struct Lane {
     pub(crate) name: String,
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    /// One of [`LaneState::NAMES`].
+    #[schema(
+        pattern = "^(active|throttled|open|auth_failed|config_failed|backed_up|paused|orphaned)$"
+    )]
     pub(crate) state: &'static str,
     reason: String,
+    #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
     pub(crate) ledger: LedgerView,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) oldest_pending_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) throttled_until: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     next_retry_at: Option<Timestamp>,
     last_error: String,
 }
 
-/// The ledger, with `pending` taken apart.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// A lane's ledger
+///
+/// `seen = filtered + delivered + pending + dead + suppressed + expired + purged`, and
+/// `pending = unread + held + in_flight + retrying`.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = Ledger)]
 pub(crate) struct LedgerView {
     seen: u64,
     filtered: u64,
@@ -49,12 +65,14 @@ pub(crate) struct LedgerView {
     suppressed: u64,
     expired: u64,
     purged: u64,
+    /// What the records miss: 0.
     pub(crate) difference: i64,
 }
 
-#[derive(Serialize)]
-pub(crate) struct List<T> {
-    data: Vec<T>,
+/// All lanes
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Lanes {
+    data: Vec<Lane>,
 }
 
 impl LedgerView {
@@ -132,7 +150,7 @@ impl Api {
         Ok(page.events.first().map(|event| event.received_at))
     }
 
-    fn lane(&self, name: &str) -> Result<LaneHandle, Problem> {
+    pub(crate) fn lane(&self, name: &str) -> Result<LaneHandle, Problem> {
         let missing = || Problem::new(Kind::NotFound, format!("there is no destination `{name}`"));
         let name = Name::new(name).map_err(|_| missing())?;
         self.lanes.get(&name).ok_or_else(missing)
@@ -158,10 +176,21 @@ fn in_flight_of_log(view: &LaneView) -> u64 {
     view.in_flight
 }
 
-pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<List<Lane>>, Problem> {
-    Ok(Json(List { data: api.lane_views().await? }))
+/// Lists the lanes
+#[utoipa::path(
+    get, path = "/v1/destinations", tag = "destinations", operation_id = "list_destinations",
+    responses((status = 200, description = "The lanes.", body = Lanes)),
+)]
+pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Lanes>, Problem> {
+    Ok(Json(Lanes { data: api.lane_views().await? }))
 }
 
+/// Shows a lane
+#[utoipa::path(
+    get, path = "/v1/destinations/{name}", tag = "destinations", operation_id = "show_destination",
+    params(("name" = String, Path, description = "The destination's name.", example = "siem")),
+    responses((status = 200, description = "The lane.", body = Lane)),
+)]
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
@@ -177,50 +206,59 @@ async fn one(api: &Api, name: &str) -> Result<Json<Lane>, Problem> {
     Ok(Json(api.lane_view(summary).await?))
 }
 
+/// Stops a lane until somebody resumes it
+#[utoipa::path(
+    post, path = "/v1/destinations/{name}/pause", tag = "destinations",
+    operation_id = "pause_destination",
+    params(("name" = String, Path, description = "The destination's name.", example = "siem")),
+    request_body = Nothing,
+    responses((status = 200, description = "The lane.", body = Lane)),
+)]
 pub(crate) async fn pause(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path(name): Path<String>,
+    _: Nothing,
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.pause(&who).await?;
     api.note(&who, "pause", &name, String::new()).await;
     one(&api, &name).await
 }
 
+/// Ends a pause; a lane that waits for a person tries again
+#[utoipa::path(
+    post, path = "/v1/destinations/{name}/resume", tag = "destinations",
+    operation_id = "resume_destination",
+    params(("name" = String, Path, description = "The destination's name.", example = "siem")),
+    request_body = Nothing,
+    responses((status = 200, description = "The lane.", body = Lane)),
+)]
 pub(crate) async fn resume(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path(name): Path<String>,
+    _: Nothing,
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.resume().await?;
     api.note(&who, "resume", &name, String::new()).await;
     one(&api, &name).await
 }
 
+/// Makes every waiting retry due
+#[utoipa::path(
+    post, path = "/v1/destinations/{name}/retry-now", tag = "destinations",
+    operation_id = "retry_destination",
+    params(("name" = String, Path, description = "The destination's name.", example = "siem")),
+    request_body = Nothing,
+    responses((status = 200, description = "The lane.", body = Lane)),
+)]
 pub(crate) async fn retry_now(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path(name): Path<String>,
+    _: Nothing,
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.retry_now().await?;
     api.note(&who, "retry-now", &name, String::new()).await;
     one(&api, &name).await
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AuditOptions {
-    #[serde(default = "audit_limit")]
-    limit: usize,
-}
-
-fn audit_limit() -> usize {
-    100
-}
-
-pub(crate) async fn audit(
-    State(api): State<Arc<Api>>,
-    Query(options): Query<AuditOptions>,
-) -> Result<Json<List<AuditEntry>>, Problem> {
-    Ok(Json(List { data: api.engine.audit(options.limit.min(1_000)).await? }))
 }

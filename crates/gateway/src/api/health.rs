@@ -9,22 +9,69 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use holdfast_queue::QueueEngine;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Api, problem::Problem};
+use super::{
+    Api,
+    destinations::Lane,
+    problem::{self, Problem},
+};
 
-/// The process answers.
+/// Whether alerts can be stored
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"status": "ready"}))]
+pub(crate) struct Readiness {
+    #[schema(pattern = "^(ready|not ready)$")]
+    status: &'static str,
+    /// What is in the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    reasons: Vec<String>,
+}
+
+/// Whether everything is being delivered
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    #[schema(pattern = "^(healthy|degraded)$")]
+    status: &'static str,
+    destinations: Vec<Lane>,
+    sources: Vec<Source>,
+}
+
+/// A source, and what troubles it
+#[derive(Serialize, ToSchema)]
+struct Source {
+    name: String,
+    trouble: Option<String>,
+}
+
+/// Says that the process answers
+#[utoipa::path(
+    get, path = "/livez", tag = "health", operation_id = "live",
+    responses((status = 200, description = "It does.", body = String, example = "ok\n")),
+)]
 pub(crate) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// Whether alerts can be stored right now. Names what is in the way, without addresses or paths.
+/// Says whether alerts can be stored right now
+///
+/// Names what is in the way, without addresses or paths.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health", operation_id = "ready",
+    responses(
+        (status = 200, description = "They can.", body = Readiness),
+        (status = 503, description = "They cannot.", body = Readiness,
+         example = json!({"status": "not ready", "reasons": ["the disk is full"]})),
+    ),
+)]
 pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
     let reasons = api.not_ready();
     if reasons.is_empty() {
-        return Json(json!({ "status": "ready" })).into_response();
+        return Json(Readiness { status: "ready", reasons }).into_response();
     }
-    let body = Json(json!({ "status": "not ready", "reasons": reasons }));
+    let body = Json(Readiness { status: "not ready", reasons });
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
 }
 
@@ -65,7 +112,17 @@ impl Api {
     }
 }
 
-/// Whether everything is being delivered.
+/// Says whether everything is being delivered
+///
+/// Where the listener is on this machine alone, no token is needed.
+#[utoipa::path(
+    get, path = "/health/destinations", tag = "health", operation_id = "health",
+    responses(
+        (status = 200, description = "Every lane is active and no source is in trouble.", body = Health),
+        (status = 503, description = "Something is not, or the gateway is stopping.",
+         content((Health = "application/json"), (problem::Body = "application/problem+json"))),
+    ),
+)]
 pub(crate) async fn destinations(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     let lanes = api.lane_views().await?;
     let sources = api.sources.all();
@@ -73,10 +130,10 @@ pub(crate) async fn destinations(State(api): State<Arc<Api>>) -> Result<Response
     let troubled = sources.iter().any(|source| source.health.trouble().is_some());
     let sources: Vec<_> = sources
         .iter()
-        .map(|source| json!({ "name": source.name, "trouble": source.health.trouble() }))
+        .map(|source| Source { name: source.name.to_string(), trouble: source.health.trouble() })
         .collect();
     let status = if healthy && !troubled { "healthy" } else { "degraded" };
     let code = if healthy && !troubled { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "status": status, "destinations": lanes, "sources": sources });
+    let body = Health { status, destinations: lanes, sources };
     Ok((code, Json(body)).into_response())
 }

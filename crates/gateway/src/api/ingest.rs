@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension,
     body::Body,
-    extract::{Query, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,12 +13,14 @@ use holdfast_model::{Accepted, IntakeBatch, NewEvent, Reject, RejectReason, inta
 use holdfast_queue::{IdempotentAnswer, QueueEngine};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
     auth::Caller,
     body,
-    problem::{Kind, Problem},
+    extract::Query,
+    problem::{self, Kind, Problem},
     upload,
 };
 
@@ -26,15 +28,19 @@ use super::{
 pub(crate) const SOURCE: &str = "http";
 const KEY_CHARS_MAX: usize = 255;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Options {
+    /// What happens to lines that are no alerts: the whole request is refused, or they become dead
+    /// letters of the source.
     #[serde(default)]
+    #[param(inline)]
     on_invalid: OnInvalid,
 }
 
-/// What happens to lines that are no alerts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What happens to lines that are no alerts
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum OnInvalid {
     /// The whole request is refused.
@@ -44,10 +50,15 @@ enum OnInvalid {
     DeadLetter,
 }
 
-#[derive(Serialize)]
-struct Answer {
+/// What was taken
+#[derive(Serialize, ToSchema)]
+#[schema(as = Accepted,
+    example = json!({"accepted": 2, "first": "k3v9x0aq2m-42", "last": "k3v9x0aq2m-43"}))]
+pub(crate) struct Answer {
     accepted: u64,
+    /// Lines that became dead letters of the source; absent when there are none.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
     rejected: u64,
     first: Option<String>,
     last: Option<String>,
@@ -57,6 +68,44 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// Takes alerts: an object, an array or NDJSON
+///
+/// They are on stable storage when this answers, all or none of them.
+#[utoipa::path(
+    post, path = "/v1/alerts", tag = "alerts", operation_id = "post_alerts",
+    params(
+        Options,
+        ("idempotency-key" = Option<String>, Header, min_length = 1, max_length = 255,
+         description = "A repeat with the same key and body gets the first answer."),
+        ("content-encoding" = Option<String>, Header, description = "`gzip` or `identity`.",
+         pattern = "^(gzip|x-gzip|identity)$"),
+    ),
+    request_body(
+        description = "Each alert is a JSON object of at most `server.max_line`, all of them at most \
+            `server.max_body`.",
+        content(
+            (serde_json::Value = "application/json",
+             example = json!([{"rule": {"id": "5710", "level": 5}}])),
+            (String = "application/x-ndjson",
+             example = json!("{\"rule\":{\"id\":\"5710\",\"level\":5}}\n")),
+        ),
+    ),
+    responses(
+        (status = 202, description = "They are stored.", body = Answer,
+         headers(("idempotent-replayed" = bool,
+            description = "Present on the answer to a repeat."))),
+        (status = 409, description = "A request with this key is under way.",
+         body = problem::Body, content_type = "application/problem+json"),
+        (status = 422, description = "The key was used with another body.",
+         body = problem::Body, content_type = "application/problem+json"),
+        (status = 503, description = "The queue is full, or the gateway is stopping.",
+         body = problem::Body, content_type = "application/problem+json",
+         headers(("retry-after" = u64, description = "Seconds to wait."))),
+        (status = 507, description = "The disk is full.",
+         body = problem::Body, content_type = "application/problem+json",
+         headers(("retry-after" = u64, description = "Seconds to wait."))),
+    ),
+)]
 pub(crate) async fn post_alerts(
     State(api): State<Arc<Api>>,
     Extension(Caller(caller)): Extension<Caller>,

@@ -238,6 +238,15 @@ impl Make<'_> {
     }
 }
 
+/// Shows the metrics, in Prometheus' text format
+///
+/// Where the listener is on this machine alone, no token is needed.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health", operation_id = "metrics",
+    responses((status = 200, description = "The metrics.", body = String,
+        content_type = "text/plain",
+        example = "holdfast_build_info{version=\"0.1.0\"} 1\n")),
+)]
 pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     api.scrape.storage(&api.engine.stats());
     for lane in api.lane_views().await? {

@@ -4,20 +4,29 @@
 //! and role ([`auth`]), then its route. Errors are RFC 9457 problems ([`problem`]).
 
 mod alerts;
+mod audit;
 mod auth;
 mod body;
+mod callbacks;
 mod console;
 mod dead_letters;
 mod destinations;
 mod event;
+mod extract;
 mod guard;
 mod health;
 mod ingest;
+mod live;
 mod metrics;
+mod openapi;
 mod problem;
 mod reload;
 mod replays;
+mod routes;
 mod server;
+mod timeline;
+mod tls;
+mod trial;
 mod upload;
 
 use std::{
@@ -25,24 +34,18 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
-    routing::{get, post},
-};
 use holdfast_model::Intake;
 use holdfast_pipeline::{Clock, Lanes, Metrics};
 use holdfast_queue::Engine;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    config::{Role, Token},
-    reload::{Reloader, Sources},
-};
+use crate::reload::{Reloader, Sources};
 
-pub(crate) use self::{ingest::SOURCE as HTTP_SOURCE, server::serve};
+pub(crate) use self::{
+    auth::Access, callbacks::router as callbacks_router, ingest::SOURCE as HTTP_SOURCE, live::Live,
+    routes::router, server::serve, tls::Tls,
+};
 
 /// Bytes of request bodies that may be in memory at once, in KiB; further ones wait.
 const BODIES_KIB_MAX: usize = 64 * 1024;
@@ -56,11 +59,13 @@ pub(crate) struct Api {
     pub metrics: Metrics,
     pub scrape: metrics::Scrape,
     pub sources: Sources,
-    pub tokens: Vec<Token>,
+    pub access: Arc<Access>,
     /// Accepted `Host` names, beside IP literals.
     pub hosts: Vec<String>,
     /// The listener is on loopback, where `/metrics` and the lanes' health are anonymous.
     pub loopback: bool,
+    /// Callbacks have no listener of their own.
+    pub callbacks_here: bool,
     pub body_bytes_max: usize,
     pub line_bytes_max: usize,
     /// Wakes the replay jobs.
@@ -70,6 +75,8 @@ pub(crate) struct Api {
     pub reloader: Reloader,
     readers: alerts::Readers,
     console: console::Console,
+    /// For tests of destinations.
+    tests: Semaphore,
     bodies: Arc<Semaphore>,
     /// Idempotency keys whose requests are under way.
     under_way: Mutex<HashSet<[u8; 16]>>,
@@ -84,9 +91,10 @@ pub(crate) struct Parts {
     pub metrics: Metrics,
     pub registry: prometheus::Registry,
     pub sources: Sources,
-    pub tokens: Vec<Token>,
+    pub access: Arc<Access>,
     pub hosts: Vec<String>,
     pub loopback: bool,
+    pub callbacks_here: bool,
     pub body_bytes_max: usize,
     pub line_bytes_max: usize,
     pub jobs_wake: Arc<Notify>,
@@ -106,9 +114,10 @@ impl Api {
             clock: parts.clock,
             metrics: parts.metrics,
             sources: parts.sources,
-            tokens: parts.tokens,
+            access: parts.access,
             hosts: parts.hosts,
             loopback: parts.loopback,
+            callbacks_here: parts.callbacks_here,
             body_bytes_max: parts.body_bytes_max,
             line_bytes_max: parts.line_bytes_max,
             jobs_wake: parts.jobs_wake,
@@ -116,53 +125,9 @@ impl Api {
             reloader: parts.reloader,
             readers: alerts::Readers::new(parts.stop),
             console: console::Console::default(),
+            tests: Semaphore::new(trial::TESTS_MAX),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             under_way: Mutex::default(),
         })
     }
-}
-
-/// All routes. A role that a route needs stands beside it.
-pub(crate) fn router(api: Arc<Api>) -> Router {
-    let ingest = Router::new()
-        .route("/v1/alerts", post(ingest::post_alerts))
-        .layer(middleware::from_fn_with_state((Arc::clone(&api), Role::Ingest), auth::require));
-    let read = Router::new()
-        .route("/v1/alerts", get(alerts::list))
-        .route("/v1/alerts/stream", get(alerts::stream))
-        .route("/v1/destinations", get(destinations::list))
-        .route("/v1/destinations/{name}", get(destinations::show))
-        .route("/v1/dead-letters", get(dead_letters::list))
-        .route("/v1/dead-letters/{id}", get(dead_letters::show))
-        .layer(middleware::from_fn_with_state((Arc::clone(&api), Role::Read), auth::require));
-    let admin = Router::new()
-        .route("/v1/destinations/{name}/pause", post(destinations::pause))
-        .route("/v1/destinations/{name}/resume", post(destinations::resume))
-        .route("/v1/destinations/{name}/retry-now", post(destinations::retry_now))
-        .route("/v1/dead-letters/purge", post(dead_letters::purge))
-        .route("/v1/dead-letters/{id}", axum::routing::delete(dead_letters::remove))
-        .route("/v1/dead-letters/{id}/replay", post(dead_letters::replay))
-        .route("/v1/replays", get(replays::list).post(replays::start))
-        .route("/v1/replays/{id}", get(replays::show))
-        .route("/v1/replays/{id}/{action}", post(replays::act))
-        .route("/v1/audit", get(destinations::audit))
-        .route("/v1/reload", post(reload::reload))
-        .route("/v1/console/links", post(console::link))
-        .layer(middleware::from_fn_with_state((Arc::clone(&api), Role::Admin), auth::require));
-    let open_on_loopback = Router::new()
-        .route("/metrics", get(metrics::show))
-        .route("/health/destinations", get(health::destinations))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_unless_loopback));
-    Router::new()
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/", get(console::page))
-        .merge(ingest)
-        .merge(read)
-        .merge(admin)
-        .merge(open_on_loopback)
-        .fallback(problem::no_such_route)
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::check))
-        .layer(DefaultBodyLimit::disable())
-        .with_state(api)
 }

@@ -10,7 +10,7 @@ use axum::{
 use holdfast_model::{Chain, IntakeError};
 use holdfast_queue::QueueError;
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 /// One kind of problem, `/problems/<slug>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     Forbidden,
     NotFound,
     NotAllowed,
+    NoSuchMethod,
+    BadSignature,
+    TooManyRequests,
     BadRequest,
     BadConfiguration,
     UnsupportedType,
@@ -42,8 +45,28 @@ pub(crate) struct Problem {
     retry_after_s: Option<u64>,
 }
 
-/// One line of a request that is no alert, or of the configuration that is at fault.
-#[derive(Clone, Debug, Serialize)]
+/// An error: a problem by RFC 9457
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem, example = json!({"type": "/problems/not-found",
+    "title": "There is no such thing", "status": 404, "detail": "there is no such dead letter"}))]
+pub(crate) struct Body<'a> {
+    /// Which kind of problem it is. Stable.
+    #[serde(rename = "type")]
+    #[schema(pattern = "^/problems/[a-z-]+$")]
+    kind: String,
+    title: &'a str,
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// For people; it may change.
+    detail: &'a str,
+    /// `invalid-lines` alone: the lines that are no alerts, at most 100.
+    #[serde(skip_serializing_if = "<[BadLine]>::is_empty")]
+    #[schema(required = false)]
+    errors: &'a [BadLine],
+}
+
+/// One line of a request that is no alert, or of the configuration that is at fault
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct BadLine {
     /// Counted from 1; for an array, the element.
     pub(crate) line: usize,
@@ -54,7 +77,12 @@ pub(crate) struct BadLine {
 pub(crate) const BAD_LINES_MAX: usize = 100;
 
 impl Kind {
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    pub(crate) fn slug(self) -> &'static str {
+        self.parts().1
+    }
+
+    /// Status, slug and title.
+    pub(crate) fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::InvalidLines => {
                 (StatusCode::BAD_REQUEST, "invalid-lines", "Some lines are no alerts")
@@ -78,6 +106,17 @@ impl Kind {
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::NotAllowed => (StatusCode::CONFLICT, "not-possible", "This cannot be done now"),
+            Self::NoSuchMethod => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "This route does not have the method",
+            ),
+            Self::BadSignature => {
+                (StatusCode::UNAUTHORIZED, "bad-signature", "The signature is wrong")
+            }
+            Self::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
+            }
             Self::BadRequest => {
                 (StatusCode::BAD_REQUEST, "bad-request", "The request makes no sense")
             }
@@ -118,7 +157,7 @@ impl Problem {
         Self { lines, ..self }
     }
 
-    fn retry_after(mut self, wait: std::time::Duration) -> Self {
+    pub(crate) fn retry_after(mut self, wait: std::time::Duration) -> Self {
         self.retry_after_s = Some(wait.as_secs().max(1));
         self
     }
@@ -127,24 +166,29 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, slug, title) = self.kind.parts();
-        let mut body = json!({
-            "type": format!("/problems/{slug}"),
-            "title": title,
-            "status": status.as_u16(),
-            "detail": self.detail,
-        });
-        if !self.lines.is_empty() {
-            body["errors"] = json!(self.lines);
-        }
-        let mut response = (status, body.to_string()).into_response();
+        let body = Body {
+            kind: format!("/problems/{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            errors: &self.lines,
+        };
+        // A struct of texts and numbers cannot fail to become JSON.
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.kind == Kind::Unauthorized {
-            // RFC 9110 section 11.6.1: a 401 names the scheme.
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        // RFC 9110 section 11.6.1: a 401 names the scheme.
+        let scheme = match self.kind {
+            Kind::Unauthorized => Some("Bearer"),
+            Kind::BadSignature => Some("Signature"),
+            _ => None,
+        };
+        if let Some(scheme) = scheme {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
         response
     }
@@ -193,4 +237,8 @@ fn internal(error: &(dyn std::error::Error + 'static)) -> Problem {
 
 pub(crate) async fn no_such_route() -> Problem {
     Problem::new(Kind::NotFound, "there is no such route")
+}
+
+pub(crate) async fn no_such_method() -> Problem {
+    Problem::new(Kind::NoSuchMethod, "the `Allow` header names the methods that there are")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -14,24 +14,32 @@ use holdfast_pipeline::jobs;
 use holdfast_queue::{DeadId, JobProgress, JobRecord, JobState, QueueEngine};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{
     Api,
     auth::Caller,
     body,
     dead_letters::Filter,
-    problem::{Kind, Problem},
+    extract::Path,
+    openapi::Nothing,
+    problem::{self, Kind, Problem},
 };
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// What to send again, and where to
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ReplayRequest, example = json!({"from": "dead_letters",
+    "filter": {"destination": "siem", "reason": "refused"}, "rate": "10/s", "dry_run": true}))]
 pub(crate) struct Request {
     #[serde(default)]
+    #[schema(pattern = "^dead_letters$")]
     from: Option<String>,
     #[serde(default)]
     filter: Filter,
     #[serde(default)]
     destination: Option<String>,
+    /// As many as this: `10/s`, `30/min`. Without it as fast as it goes.
     #[serde(default)]
     rate: Option<String>,
     #[serde(default)]
@@ -47,13 +55,20 @@ impl Request {
     }
 }
 
-/// A job as the API shows it.
-#[derive(Serialize)]
-struct View {
+/// A replay
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replay, example = json!({"id": 3, "state": "running", "destination": "siem",
+    "created_at": "2026-03-10T06:11:28.189Z", "ended_at": null, "total": 40, "done": 12,
+    "delivered": 11, "duplicate": 0, "failed": 1}))]
+pub(crate) struct View {
     id: u64,
+    #[schema(value_type = String, pattern = "^(running|paused|cancelled|done)$")]
     state: JobState,
+    #[schema(value_type = String)]
     destination: Name,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
     ended_at: Option<Timestamp>,
     /// Dead letters that matched when the job was made.
     total: u64,
@@ -62,6 +77,29 @@ struct View {
     delivered: u64,
     duplicate: u64,
     failed: u64,
+}
+
+/// What a rehearsed replay would send again
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"total": 40, "dry_run": true}))]
+pub(crate) struct Rehearsal {
+    total: u64,
+    dry_run: bool,
+}
+
+/// The job of the first request with this key, or what a rehearsal found
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what `start` answers without a new job")]
+enum NotStarted {
+    Job(View),
+    Rehearsed(Rehearsal),
+}
+
+/// All replays, the newest first
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Replays {
+    data: Vec<View>,
 }
 
 impl From<JobRecord> for View {
@@ -82,6 +120,22 @@ impl From<JobRecord> for View {
     }
 }
 
+/// Starts a replay
+#[utoipa::path(
+    post, path = "/v1/replays", tag = "replays", operation_id = "start_replay",
+    params(("idempotency-key" = Option<String>, Header, min_length = 1, max_length = 255,
+        description = "The same key twice is one job.")),
+    request_body = Request,
+    responses(
+        (status = 200, description = "With `dry_run` what it would do; or the job of the first \
+            request with this key.", body = NotStarted),
+        (status = 202, description = "The new job.", body = View),
+        (status = 404, description = "There is no such destination.",
+         body = problem::Body, content_type = "application/problem+json"),
+        (status = 422, description = "The key was used for another replay.",
+         body = problem::Body, content_type = "application/problem+json"),
+    ),
+)]
 pub(crate) async fn start(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
@@ -99,6 +153,7 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let bad = |detail: &str| Problem::new(Kind::BadRequest, detail);
+    let key = idempotency_key(headers)?;
     if request.from.as_deref().is_some_and(|from| from != "dead_letters") {
         return Err(bad(
             "`from` must be \"dead_letters\"; a replay of the log is not in this version",
@@ -123,10 +178,9 @@ pub(crate) async fn create(
         None => jobs::count(&*api.engine, &query).await?,
     };
     if request.dry_run {
-        return Ok(Json(json!({ "total": total, "dry_run": true })).into_response());
+        return Ok(Json(Rehearsal { total, dry_run: true }).into_response());
     }
     let text = json!({ "request": &request, "only": &request.only }).to_string();
-    let key = idempotency_key(headers)?;
     let _guard = api.jobs_lock.lock().await;
     if let Some(key) = &key
         && let Some(job) = same_key(api, who, key).await?
@@ -182,10 +236,14 @@ async fn same_key(api: &Api, who: &str, key: &str) -> Result<Option<JobRecord>, 
     Ok(jobs.into_iter().find(|job| job.idempotency_key.as_deref() == Some(scoped.as_str())))
 }
 
-pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+/// Lists the replays, the newest first
+#[utoipa::path(
+    get, path = "/v1/replays", tag = "replays", operation_id = "list_replays",
+    responses((status = 200, description = "The replays.", body = Replays)),
+)]
+pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Replays>, Problem> {
     let jobs = api.engine.jobs().await?;
-    let data: Vec<View> = jobs.into_iter().rev().map(View::from).collect();
-    Ok(Json(json!({ "data": data })).into_response())
+    Ok(Json(Replays { data: jobs.into_iter().rev().map(View::from).collect() }))
 }
 
 async fn find(api: &Api, id: &str) -> Result<JobRecord, Problem> {
@@ -195,6 +253,12 @@ async fn find(api: &Api, id: &str) -> Result<JobRecord, Problem> {
     jobs.into_iter().find(|job| job.id == id).ok_or_else(missing)
 }
 
+/// Shows a replay
+#[utoipa::path(
+    get, path = "/v1/replays/{id}", tag = "replays", operation_id = "show_replay",
+    params(("id" = String, Path, description = "The replay's number.", example = "3")),
+    responses((status = 200, description = "The replay.", body = View)),
+)]
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
@@ -202,10 +266,26 @@ pub(crate) async fn show(
     Ok(Json(View::from(find(&api, &id).await?)).into_response())
 }
 
+/// Pauses, resumes or cancels a replay
+#[utoipa::path(
+    post, path = "/v1/replays/{id}/{action}", tag = "replays", operation_id = "change_replay",
+    params(
+        ("id" = String, Path, description = "The replay's number.", example = "3"),
+        ("action" = String, Path, description = "What to do.", example = "pause",
+         pattern = "^(pause|resume|cancel)$"),
+    ),
+    request_body = Nothing,
+    responses(
+        (status = 200, description = "The replay.", body = View),
+        (status = 409, description = "It has ended.",
+         body = problem::Body, content_type = "application/problem+json"),
+    ),
+)]
 pub(crate) async fn act(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
     Path((id, action)): Path<(String, String)>,
+    _: Nothing,
 ) -> Result<Response, Problem> {
     let _guard = api.jobs_lock.lock().await;
     let mut job = find(&api, &id).await?;

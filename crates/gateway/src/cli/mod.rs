@@ -175,11 +175,18 @@ pub(crate) fn show_faults(path: &std::path::Path, faults: &[holdfast_model::sett
 fn check(path: &std::path::Path, json: bool) -> Exit {
     match config::load(path) {
         Ok(config) => {
+            let warnings = config.warnings(holdfast_pipeline::Clock::system().now());
+            warnings.iter().for_each(|warning| output::complain(format_args!("{warning}")));
             let (sources, destinations) = (config.sources.len(), config.destinations.len());
             if json {
                 output::line(format_args!(
                     "{}",
-                    serde_json::json!({ "ok": true, "sources": sources, "destinations": destinations })
+                    serde_json::json!({
+                        "ok": true,
+                        "sources": sources,
+                        "destinations": destinations,
+                        "warnings": warnings,
+                    })
                 ));
             } else {
                 output::line(format_args!(

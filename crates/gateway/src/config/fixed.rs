@@ -31,7 +31,9 @@ impl Fixed {
             ("server.listen", server.listen != new_server.listen),
             ("server.hosts", server.hosts != new_server.hosts),
             ("server.insecure", server.insecure != new_server.insecure),
-            ("server.tokens", server.tokens != new_server.tokens),
+            // Files may change; whether there is TLS may not.
+            ("server.tls", server.tls.is_some() != new_server.tls.is_some()),
+            ("server.callbacks", server.callbacks != new_server.callbacks),
             ("server.max_body", server.body_bytes_max != new_server.body_bytes_max),
             ("server.max_line", server.line_bytes_max != new_server.line_bytes_max),
             ("ingest.idempotency", self.idempotency != new.idempotency),

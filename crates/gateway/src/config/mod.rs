@@ -22,6 +22,8 @@ pub(crate) mod reference;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod tokens;
 mod toml;
 
 use std::{
@@ -47,7 +49,9 @@ pub(crate) use self::{
     node::NodeConfig,
     prints::{Print, Prints},
     queue::{IdempotencyConfig, QueueConfig},
-    server::{Role, ServerConfig, Token},
+    server::ServerConfig,
+    tls::{TlsError, TlsFiles},
+    tokens::{Role, Token, expiry_warnings, unfit as unfit_token},
 };
 
 /// Longest file, in bytes. A thousand destinations take a tenth of it.
@@ -139,6 +143,11 @@ fn read_file(path: &Path) -> Result<String, FileError> {
 // === impl Config ===
 
 impl Config {
+    /// What is no fault, but a person should know.
+    pub(crate) fn warnings(&self, now: holdfast_model::Timestamp) -> Vec<String> {
+        expiry_warnings(&self.server.tokens, now)
+    }
+
     /// Reads everything and reports all faults; the result is fit for use only without any.
     fn read(root: &Section<'_>, prints: Prints) -> Self {
         let node = NodeConfig::read(&root.table_or_empty("node"));

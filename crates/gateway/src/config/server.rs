@@ -2,22 +2,18 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use holdfast_connectors::secrets::LiveSecret;
-use holdfast_model::{
-    Chain, Name, Secret,
-    settings::{Section, Setting},
+use holdfast_model::settings::{Section, Setting};
+
+use super::{
+    tls::TlsFiles,
+    tokens::{self, TOKENS, Token},
 };
-
-use super::names;
-
-/// Shortest token, in characters. A shorter one can be guessed.
-const TOKEN_CHARS_MIN: usize = 16;
 
 const LISTEN: Setting = Setting::new(
     "listen",
     "\"127.0.0.1:9470\"",
     "The address and port of the API and the metrics. Port 0 takes any free one. An address that \
-     other machines reach needs `insecure = true`.",
+     other machines reach needs `server.tls`, or `insecure = true`.",
 );
 const HOSTS: Setting = Setting::new(
     "hosts",
@@ -31,14 +27,6 @@ const INSECURE: Setting = Setting::new(
     "Whether to listen without TLS where other machines reach it. Tokens and alerts are then \
      readable on the way, unless a proxy or a private network protects them.",
 );
-const TOKENS: Setting = Setting::optional(
-    "tokens",
-    "[ { name = \"soc\", role = \"admin\", token = { env = \"HOLDFAST_TOKEN\" } } ]",
-    "Who may use the API: a list of { name, role, token }. `role` is \"ingest\" (send alerts), \
-     \"read\" (see events, lanes and dead letters) or \"admin\" (everything); `token` is a secret \
-     of at least 16 characters. Without any, the first start writes a random admin token to \
-     `admin.token` in the state folder.",
-);
 const MAX_BODY: Setting = Setting::new(
     "max_body",
     "\"16MiB\"",
@@ -47,35 +35,29 @@ const MAX_BODY: Setting = Setting::new(
 const MAX_LINE: Setting =
     Setting::new("max_line", "\"1MiB\"", "The longest single alert in a request, 1KiB to 1MiB.");
 
-const NAME: Setting = Setting::optional(
-    "name",
-    "\"soc\"",
-    "Whose token it is, for logs and the audit: 1 to 64 characters of A-Z, a-z, 0-9, _ and -.",
-);
-const ROLE: Setting = Setting::optional(
-    "role",
-    "\"admin\"",
-    "What it may do: \"ingest\" (send alerts), \"read\" (see events, lanes and dead letters) or \
-     \"admin\" (everything).",
-);
-const TOKEN: Setting = Setting::optional(
-    "token",
-    "{ env = \"HOLDFAST_TOKEN\" }",
-    "The token, at least 16 visible ASCII characters. A secret.",
+const CALLBACKS_LISTEN: Setting = Setting::optional(
+    "listen",
+    "\"0.0.0.0:9471\"",
+    "The address and port of a listener for `/v1/callbacks/*` alone, which remote systems reach. It \
+     has the certificate of `server.tls` and asks for no client's. Without it callbacks are \
+     served only where `server.listen` is on this machine.",
 );
 
 pub(super) const SETTINGS: &[&Setting] =
     &[&LISTEN, &HOSTS, &INSECURE, &TOKENS, &MAX_BODY, &MAX_LINE];
-pub(super) const TOKEN_SETTINGS: &[&Setting] = &[&NAME, &ROLE, &TOKEN];
+pub(super) const CALLBACKS_SETTINGS: &[&Setting] = &[&CALLBACKS_LISTEN];
 
 /// Where the API listens, and who may use it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerConfig {
     pub(crate) listen: SocketAddr,
     /// Accepted `Host` names, in lower case and without ports, beside IP addresses.
     pub(crate) hosts: Vec<String>,
     /// Listening without TLS where other machines reach it was asked for.
     pub(crate) insecure: bool,
+    pub(crate) tls: Option<TlsFiles>,
+    /// The listener for callbacks alone.
+    pub(crate) callbacks: Option<SocketAddr>,
     pub(crate) tokens: Vec<Token>,
     /// Largest body after decompression; not less than `line_bytes_max`.
     pub(crate) body_bytes_max: usize,
@@ -83,26 +65,22 @@ pub(crate) struct ServerConfig {
     pub(crate) line_bytes_max: usize,
 }
 
-/// Who a token belongs to and what it may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) name: Name,
-    pub(crate) role: Role,
-    pub(crate) secret: Secret,
-}
-
-/// What a caller may do. `Admin` may do everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Ingest,
-    Read,
-    Admin,
-}
-
 impl ServerConfig {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let insecure = section.bool(&INSECURE);
-        let listen = read_listen(section, insecure);
+        // Whether its files work or not: the address is judged by what was meant.
+        let protected = insecure || section.has("tls");
+        let listen = read_listen(section, &LISTEN, protected);
+        let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let callbacks = section.table("callbacks").and_then(|table| {
+            table.required_text(&CALLBACKS_LISTEN);
+            let listen = read_listen(&table, &CALLBACKS_LISTEN, protected);
+            table.finish();
+            listen
+        });
+        if callbacks == Some(listen) && listen.port() != 0 {
+            section.fault("callbacks", "it is the address of `listen`");
+        }
         let body_bytes_max = section.size(&MAX_BODY, 1024..=64 << 20) as usize;
         let line_bytes_max = section.size(&MAX_LINE, 1024..=1 << 20) as usize;
         if body_bytes_max < line_bytes_max {
@@ -112,39 +90,35 @@ impl ServerConfig {
             listen,
             hosts: read_hosts(section),
             insecure,
-            tokens: read_tokens(section),
+            tls: section.table("tls").and_then(|table| TlsFiles::read(&table)),
+            callbacks,
+            tokens: tokens::read(section),
             body_bytes_max,
             line_bytes_max,
         };
-        if section.node("tls").is_some() {
-            let problem = "this version has no TLS; remove the key, and listen on 127.0.0.1 behind \
-                           a proxy that has it";
-            section.fault("tls", problem);
-        }
         section.finish();
         config
     }
 }
 
-fn read_listen(section: &Section<'_>, insecure: bool) -> SocketAddr {
-    // Only seen when there is a fault, so never used.
-    let none = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let Some(text) = section.text(&LISTEN) else { return none };
+/// `None`: there is none, or a fault.
+fn read_listen(section: &Section<'_>, setting: &Setting, protected: bool) -> Option<SocketAddr> {
+    let text = section.text(setting)?;
     let Ok(listen) = text.parse::<SocketAddr>() else {
         let expected = "is not an IP address with a port, as in \"127.0.0.1:9470\"";
-        section.fault(LISTEN.name, format!("\"{text}\" {expected}"));
-        return none;
+        section.fault(setting.name, format!("\"{text}\" {expected}"));
+        return None;
     };
-    if !listen.ip().to_canonical().is_loopback() && !insecure {
+    if !listen.ip().to_canonical().is_loopback() && !protected {
         let problem = format!(
-            "other machines reach {listen}, and this version has no TLS; listen on \
-             127.0.0.1:{port} behind a proxy that has it, or set `insecure = true` if tokens and \
-             alerts may be read on the way",
+            "other machines reach {listen}, and there is no TLS; give `server.tls` a certificate, \
+             or listen on 127.0.0.1:{port} behind a proxy that has one, or set `insecure = true` \
+             if tokens and alerts may be read on the way",
             port = listen.port()
         );
-        section.fault(LISTEN.name, problem);
+        section.fault(setting.name, problem);
     }
-    listen
+    Some(listen)
 }
 
 fn read_hosts(section: &Section<'_>) -> Vec<String> {
@@ -157,65 +131,4 @@ fn read_hosts(section: &Section<'_>) -> Vec<String> {
         }
     }
     hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
-}
-
-fn read_tokens(section: &Section<'_>) -> Vec<Token> {
-    let mut tokens: Vec<Token> = Vec::new();
-    for table in section.tables(TOKENS.name) {
-        let Some(token) = read_token(&table) else { continue };
-        if tokens.iter().any(|other| other.name == token.name) {
-            table.fault(NAME.name, format!("there is a token `{}` already", token.name));
-        } else if let Some(other) = tokens.iter().find(|other| other.secret == token.secret) {
-            let problem = format!("`{}` and `{}` have the same token", other.name, token.name);
-            table.fault(TOKEN.name, problem);
-        }
-        tokens.push(token);
-    }
-    tokens
-}
-
-fn read_token(table: &Section<'_>) -> Option<Token> {
-    let given = table.required_text(&NAME);
-    let name = if given.is_empty() { None } else { names::check(table, NAME.name, given) };
-    let role = match table.required_text(&ROLE) {
-        "ingest" => Some(Role::Ingest),
-        "read" => Some(Role::Read),
-        "admin" => Some(Role::Admin),
-        "" => None,
-        other => {
-            let allowed = "is not one of \"ingest\", \"read\", \"admin\"";
-            table.fault(ROLE.name, format!("\"{other}\" {allowed}"));
-            None
-        }
-    };
-    let secret = read_secret(table, given);
-    table.finish();
-    Some(Token { name: name?, role: role?, secret: secret? })
-}
-
-/// The token of `name`, which stands for it in messages.
-fn read_secret(table: &Section<'_>, name: &str) -> Option<Secret> {
-    if !table.has(TOKEN.name) {
-        table.fault("", format!("`{}` is missing: {}", TOKEN.name, TOKEN.doc));
-    }
-    let spec = table.secret(&TOKEN)?;
-    let secret = match LiveSecret::resolve(&spec) {
-        Ok(secret) => secret.current(),
-        Err(error) => {
-            table.fault(TOKEN.name, Chain(&error));
-            return None;
-        }
-    };
-    // It has to fit into a header, RFC 6750 section 2.1.
-    if !secret.expose().bytes().all(|b| b.is_ascii_graphic()) {
-        let problem = format!("the token of `{name}` holds more than visible ASCII characters");
-        table.fault(TOKEN.name, problem);
-        return None;
-    }
-    if secret.expose().len() < TOKEN_CHARS_MIN {
-        let problem = format!("the token of `{name}` has fewer than {TOKEN_CHARS_MIN} characters");
-        table.fault(TOKEN.name, problem);
-        return None;
-    }
-    Some(secret)
 }

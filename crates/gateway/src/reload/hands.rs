@@ -2,13 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use holdfast_model::Name;
+use holdfast_model::{Chain, Name};
 use holdfast_pipeline::{Clock, LaneConfig, Lanes, Metrics, Operator, lane, settings::OnOverflow};
 use holdfast_queue::{Adoption, BacklogLimit, Engine, QueueEngine, QueueError};
 use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::plan::Step;
+use crate::{
+    api::Live,
+    config::{TlsFiles, Token},
+};
 
 /// A lane or source that runs.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(crate) struct Hands {
     pub(crate) queue_bytes_max: u64,
     /// As the running gateway has it: lanes must agree on it.
     pub(crate) dead_bytes_max: u64,
+    /// Tokens and certificates.
+    pub(crate) live: Live,
 }
 
 /// What is to be done with one lane, in this order.
@@ -152,6 +158,30 @@ impl Hands {
         let task = self.tasks.spawn(task);
         self.lanes.insert(name, handle);
         Ok(Run { stop, task })
+    }
+
+    /// Takes over tokens and certificates; answers what a person should know. Certificates that are
+    /// unfit leave everything of this as it is.
+    pub(super) async fn adopt_live(
+        &self,
+        tokens: Vec<Token>,
+        files: Option<TlsFiles>,
+    ) -> Vec<String> {
+        if tokens.is_empty() {
+            // `admin.token` holds on.
+            self.live.refresh().await;
+            return Vec::new();
+        }
+        let live = self.live.clone();
+        let adopted = tokio::task::spawn_blocking(move || live.adopt(tokens, files)).await;
+        match adopted {
+            Ok(Ok(())) => Vec::new(),
+            Ok(Err(error)) => {
+                let why = Chain(&error).to_string();
+                vec![format!("the new certificates and tokens are not in use: {why}")]
+            }
+            Err(_) => vec!["the new certificates and tokens are not in use".to_owned()],
+        }
     }
 
     /// A parked lane tries again at a reload, changed or not: what it waits for may lie outside.

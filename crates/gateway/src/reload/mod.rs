@@ -178,8 +178,10 @@ impl Running {
         self.hands.patience = config.node.shutdown_timeout;
         let fixed_secrets = config.prints.fixed_secrets.clone();
         let mut notes = plan.notes.clone();
+        let (tokens, files) = (config.server.tokens.clone(), config.server.tls.clone());
         notes.extend(self.carry_out(&plan, config).await.map_err(ReloadError::Queue)?);
         self.hands.wake_parked(&plan.kept).await;
+        notes.extend(self.hands.adopt_live(tokens, files).await);
         Ok(Report::new(&plan, notes, restart, fixed_secrets))
     }
 

@@ -83,6 +83,8 @@ pub struct LaneView {
     pub name: Name,
     pub kind: &'static str,
     pub state: StoredState,
+    /// Everything below has been read, in this run or before.
+    pub read_to: Seq,
     /// Events being sent right now.
     pub in_flight: u64,
     /// Events that wait for another one, for order.
@@ -102,6 +104,8 @@ pub struct LaneView {
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
     view: Arc<Mutex<LaneView>>,
+    /// What the lane works with just now.
+    config: Arc<Mutex<LaneConfig>>,
     commands: mpsc::Sender<Command>,
     pending_max: u64,
     pub on_overflow: OnOverflow,
@@ -140,6 +144,11 @@ pub struct Stopped;
 impl LaneHandle {
     pub fn view(&self) -> LaneView {
         self.lock().clone()
+    }
+
+    /// What the lane works with just now.
+    pub fn config(&self) -> LaneConfig {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, LaneView> {
@@ -229,6 +238,7 @@ pub async fn open_telling(
         name: config.name.clone(),
         kind: config.kind,
         state: opened.state.clone(),
+        read_to: opened.position,
         in_flight: 0,
         held: 0,
         retrying: 0,
@@ -242,6 +252,7 @@ pub async fn open_telling(
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
     let handle = LaneHandle {
         view: Arc::new(Mutex::new(view)),
+        config: Arc::new(Mutex::new(config.clone())),
         commands,
         pending_max: config.settings.retry.pending_max,
         on_overflow: config.settings.on_overflow,

@@ -117,6 +117,7 @@ impl Lane {
         if view.state != self.health.stored {
             view.state = self.health.stored.clone();
         }
+        view.read_to = self.normal.reader.cursor();
         view.in_flight = self.flights.events() as u64;
         view.held = self.normal.reader.held();
         view.retrying = self.retries.members();

@@ -23,6 +23,7 @@ pub mod renew;
 mod settle;
 mod shared;
 mod state;
+mod trace;
 mod upkeep;
 pub mod verify;
 mod windows;

@@ -253,6 +253,10 @@ impl QueueEngine for Engine {
         self.shared.published().boxes.values().cloned().collect()
     }
 
+    async fn trace(&self, seq: Seq) -> Result<Vec<Trace>, QueueError> {
+        self.trace_event(seq).await
+    }
+
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
         self.write(move |state, group| settle::put_job(state, group, job)).await
     }

@@ -4,6 +4,7 @@ pub(crate) mod body;
 mod jobs;
 mod order;
 mod records;
+mod trace;
 mod windows;
 
 use std::{sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use holdfast_model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{jobs::*, order::*, records::*, windows::*};
+pub use self::{jobs::*, order::*, records::*, trace::*, windows::*};
 use crate::spans::Span;
 
 /// A batch to store.

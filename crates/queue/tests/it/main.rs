@@ -24,6 +24,7 @@ mod open;
 mod race;
 mod read;
 mod settle;
+mod trace;
 mod transfer;
 mod trim;
 

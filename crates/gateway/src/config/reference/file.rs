@@ -37,7 +37,8 @@ pub(crate) fn toml() -> String {
         prose(&mut out, paragraph);
     }
     for part in own() {
-        table(&mut out, &part.path, "", &part.doc, None);
+        let sign = if part.optional { "#" } else { "" };
+        table(&mut out, &part.path, sign, &part.doc, None);
         keys(&mut out, &part.settings);
     }
     title(&mut out, "Sources: [sources.NAME]. The API, `http`, is one that is always there.");

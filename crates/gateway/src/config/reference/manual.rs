@@ -1,7 +1,7 @@
 use holdfast_connectors::destinations;
 use holdfast_model::settings::Setting;
 
-use super::{Part, common, connectors, destination_types, own, server, source_types};
+use super::{Part, common, connectors, destination_types, own, source_types, tokens};
 
 const INTRO: &str = "\
 # Configuration
@@ -33,7 +33,7 @@ pub(crate) fn markdown() -> String {
         table(&mut out, "##", &format!("`[{}]`", part.path), &part);
         if part.path == "server" {
             let doc = "Each entry of `server.tokens`.";
-            let part = Part::new("server.tokens", doc, server::TOKEN_SETTINGS);
+            let part = Part::new("server.tokens", doc, tokens::TOKEN_SETTINGS);
             table(&mut out, "###", "`server.tokens`", &part);
         }
     }

@@ -12,7 +12,7 @@ use holdfast_model::settings::Setting;
 use holdfast_pipeline::settings as lane;
 
 pub(crate) use self::{file::toml, manual::markdown};
-use super::{connectors, node, queue, server};
+use super::{connectors, node, queue, server, tls, tokens};
 
 /// Widest line of prose.
 const WIDTH: usize = 95;
@@ -24,11 +24,22 @@ struct Part {
     /// What it is for. Sentences.
     doc: String,
     settings: Vec<&'static Setting>,
+    /// Its mere header would mean something, so it is commented out.
+    optional: bool,
 }
 
 impl Part {
     fn new(path: &str, doc: &str, settings: &[&'static Setting]) -> Self {
-        Self { path: path.to_owned(), doc: doc.to_owned(), settings: settings.to_vec() }
+        Self {
+            path: path.to_owned(),
+            doc: doc.to_owned(),
+            settings: settings.to_vec(),
+            optional: false,
+        }
+    }
+
+    fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 }
 
@@ -37,6 +48,18 @@ fn own() -> Vec<Part> {
     vec![
         Part::new("node", "This gateway itself.", node::SETTINGS),
         Part::new("server", "Where the API listens, and who may use it.", server::SETTINGS),
+        Part::new(
+            "server.tls",
+            "The listener's certificate. With it the API is served over HTTPS alone.",
+            tls::SETTINGS,
+        )
+        .optional(),
+        Part::new(
+            "server.callbacks",
+            "A listener for what remote systems send back. It serves nothing else.",
+            server::CALLBACKS_SETTINGS,
+        )
+        .optional(),
         Part::new(
             "ingest.idempotency",
             "How long requests are remembered, so that a repeat gets the first answer and nothing \

@@ -28,7 +28,7 @@ retry = { initial = "10m" }
 "#;
     let expected = [
         (3, "node.shutdown_timeout", "\"ten seconds\" is not a number with a unit"),
-        (5, "server.listen", "this version has no TLS"),
+        (5, "server.listen", "there is no TLS"),
         (6, "server.max_line", "2.0 MiB is not within 1.0 KiB to 1.0 MiB"),
         (8, "server.tokens[0].role", "\"root\" is not one of \"ingest\", \"read\", \"admin\""),
         (11, "queue.engine", "\"jetstream\" is not in this version"),
@@ -163,9 +163,16 @@ fn the_listener_is_for_this_machine_unless_somebody_says_otherwise() {
             "{bad}"
         );
     }
-    let tls = faults("[server]\ntls = { cert = \"/c\", key = \"/k\" }");
-    assert_eq!(tls.len(), 1, "{tls:?}");
-    assert!(tls[0].starts_with("2 server.tls: this version has no TLS; remove the key"), "{tls:?}");
+    let callbacks = |rest: &str| format!("[server]\ncallbacks = {{ listen = {rest} }}\n");
+    let fault = faults(&callbacks("\"0.0.0.0:9471\"")).concat();
+    assert!(
+        fault.starts_with("2 server.callbacks.listen: ") && fault.contains("no TLS"),
+        "{fault}"
+    );
+    let config = read(&(callbacks("\"0.0.0.0:9471\"") + "insecure = true")).unwrap();
+    assert_eq!(config.server.callbacks.map(|at| at.port()), Some(9471));
+    let same = faults(&callbacks("\"127.0.0.1:9470\""));
+    assert_eq!(same, ["2 server.callbacks: it is the address of `listen`"]);
 }
 
 #[test]
@@ -216,7 +223,7 @@ fn a_name_twice_is_a_fault() {
         { name = \"soc\", role = \"admin\", token = \"fedcba9876543210\" },\n\
         { name = \"other\", role = \"admin\", token = \"0123456789abcdef\" },\n]";
     let expected = [
-        "4 server.tokens[1].name: there is a token `soc` already",
+        "4 server.tokens[1].name: there is a token `soc` with another role already",
         "5 server.tokens[2].token: `soc` and `other` have the same token",
     ];
     assert_eq!(faults(tokens), expected);
@@ -255,7 +262,7 @@ batch = { max_events = 500 }
     .unwrap();
     assert_eq!(config.node.name, "mgr-1");
     assert_eq!(config.server.tokens[0].role, Role::Ingest);
-    assert_eq!(config.server.tokens[0].secret.expose(), "0123456789abcdef");
+    assert_eq!(config.server.tokens[0].secret.current().expose(), "0123456789abcdef");
     assert_eq!(config.server.body_bytes_max, 2 << 20);
     assert_eq!(config.queue.path, Path::new("/s/queue"));
     assert_eq!(config.queue.reserve_bytes, 0);

@@ -1,6 +1,7 @@
 mod faults;
 mod files;
 mod secrets;
+mod server;
 mod shipped;
 
 use holdfast_connectors::secrets::SecretError;

@@ -22,7 +22,7 @@ fn a_secret_comes_from_where_the_configuration_says() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     for value in [format!("\"{SECRET}\""), format!("{{ file = \"{}\" }}", path.display())] {
         let config = read(&token(&value)).unwrap();
-        assert_eq!(config.server.tokens[0].secret.expose(), SECRET);
+        assert_eq!(config.server.tokens[0].secret.current().expose(), SECRET);
     }
     // The environment belongs to the whole process, so another one is asked.
     let test = "config::tests::secrets::a_secret_comes_from_where_the_configuration_says";
@@ -39,7 +39,7 @@ fn a_secret_comes_from_where_the_configuration_says() {
 fn in_the_child() {
     for value in [format!("{{ env = \"{CHILD}\" }}"), "{ credential = \"token\" }".to_owned()] {
         let config = read(&token(&value)).unwrap();
-        assert_eq!(config.server.tokens[0].secret.expose(), SECRET);
+        assert_eq!(config.server.tokens[0].secret.current().expose(), SECRET);
     }
 }
 

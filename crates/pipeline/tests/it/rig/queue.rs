@@ -196,6 +196,10 @@ impl QueueEngine for Watched {
         self.engine.dead_boxes()
     }
 
+    async fn trace(&self, seq: Seq) -> Result<Vec<Trace>, QueueError> {
+        self.engine.trace(seq).await
+    }
+
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
         let _hold = hold();
         self.engine.put_job(job).await

@@ -1,0 +1,123 @@
+//! Which routes there are, and whom each is for.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{get, post},
+};
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api, alerts, audit,
+    auth::{self, Need},
+    callbacks, console, dead_letters, destinations, extract, guard, health, ingest, metrics,
+    openapi, problem, reload, replays, timeline, trial,
+};
+use crate::config::Role;
+
+type Routes = OpenApiRouter<Arc<Api>>;
+
+fn ingesting() -> Routes {
+    Routes::default().routes(routes!(ingest::post_alerts))
+}
+
+fn reading() -> Routes {
+    Routes::default()
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/stream", get(alerts::stream))
+        .routes(routes!(timeline::show))
+        .routes(routes!(destinations::list))
+        .routes(routes!(destinations::show))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::show))
+}
+
+fn administering() -> Routes {
+    Routes::default()
+        .routes(routes!(destinations::pause))
+        .routes(routes!(destinations::resume))
+        .routes(routes!(destinations::retry_now))
+        .routes(routes!(trial::test))
+        .routes(routes!(dead_letters::purge))
+        .routes(routes!(dead_letters::remove))
+        .routes(routes!(dead_letters::replay))
+        .routes(routes!(replays::list, replays::start))
+        .routes(routes!(replays::show))
+        .routes(routes!(replays::act))
+        .routes(routes!(audit::list))
+        .route("/v1/reload", post(reload::reload))
+        .route("/v1/console/links", post(console::link))
+}
+
+fn for_any_token() -> Routes {
+    Routes::default().routes(routes!(openapi::show))
+}
+
+fn open_on_loopback() -> Routes {
+    Routes::default().routes(routes!(metrics::show)).routes(routes!(health::destinations))
+}
+
+fn open() -> Routes {
+    Routes::default()
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .route("/", get(console::page))
+}
+
+/// The whole API as it is described.
+pub(crate) fn document() -> Document {
+    let role = |role| vec![Some(Need::Role(role))];
+    let groups = [
+        (ingesting(), role(Role::Ingest), true),
+        (reading(), role(Role::Read), true),
+        (administering(), role(Role::Admin), true),
+        (for_any_token(), vec![Some(Need::Token)], true),
+        (open_on_loopback(), vec![None, Some(Need::Role(Role::Read))], true),
+        (open(), vec![None], true),
+        (callbacks::routes(), vec![None], false),
+    ];
+    let mut document = openapi::base();
+    for (routes, needs, guarded) in groups {
+        let mut group = routes.into_openapi();
+        openapi::complete(&mut group, &needs, guarded);
+        document.merge(group);
+    }
+    document
+}
+
+/// The main listener's routes. Callbacks are among them where nobody else can reach them.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let guarded = |routes: Routes, need: Need| {
+        let (router, _) = routes.split_for_parts();
+        // Who asks comes before what is asked.
+        router
+            .layer(middleware::from_fn(guard::json_posts))
+            .layer(middleware::from_fn_with_state((Arc::clone(&api), need), auth::require))
+    };
+    let (open_on_loopback, _) = open_on_loopback().split_for_parts();
+    let open_on_loopback = open_on_loopback
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_unless_loopback));
+    let (open, _) = open().split_for_parts();
+    let main = open
+        .merge(guarded(ingesting(), Need::Role(Role::Ingest)))
+        .merge(guarded(reading(), Need::Role(Role::Read)))
+        .merge(guarded(administering(), Need::Role(Role::Admin)))
+        .merge(guarded(for_any_token(), Need::Token))
+        .merge(open_on_loopback)
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::check))
+        .layer(DefaultBodyLimit::disable());
+    let main = if api.callbacks_here {
+        // Their senders are no browsers, and name us as they like.
+        let (callbacks, _) = callbacks::limited().split_for_parts();
+        main.merge(callbacks.method_not_allowed_fallback(problem::no_such_method))
+    } else {
+        main
+    };
+    main.layer(middleware::from_fn(extract::survive)).with_state(api)
+}
