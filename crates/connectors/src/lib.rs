@@ -18,4 +18,6 @@ mod vendor;
 #[cfg(test)]
 mod example;
 #[cfg(test)]
+mod proof;
+#[cfg(test)]
 mod testing;

@@ -101,8 +101,12 @@ async fn the_body_is_the_same_on_every_try() {
         "{EIGHT}incident_type = \"Wazuh Alert\"\ntemplate = \"x\"\nseverity = {{ high = \"0.5\" }}"
     );
     let (first, _) = tell(vec![ok(CREATED)], &settings, door()).await;
-    let (second, _) = tell(vec![ok(CREATED)], &settings, Member { attempt: 2, ..door() }).await;
-    assert_eq!(first[0].body, second[0].body);
+    // The answer before may have been a proxy's 502, so the second try looks first.
+    let none = ok(r#"{"total":0,"data":null}"#);
+    let second = Member { attempt: 2, ..door() };
+    let (second, _) = tell(vec![none, ok(CREATED)], &settings, second).await;
+    assert_eq!(lines(&second), ["POST /base/incidents/search", "POST /base/incident"]);
+    assert_eq!(first[0].body, second[1].body);
     let expected = json!({
         "name": "door", "type": "Wazuh Alert", "severity": 0.5, "details": "x",
         "occurred": "2026-03-10T06:02:17.173Z", "createInvestigation": true,
