@@ -4,11 +4,13 @@ mod append;
 mod aside;
 mod dead;
 pub mod export;
+mod express;
 mod group;
 mod idempotency;
 mod keys;
 mod lane;
 mod lanes;
+mod links;
 mod load;
 mod port;
 mod read;
@@ -17,6 +19,7 @@ mod shared;
 mod state;
 mod upkeep;
 pub mod verify;
+mod windows;
 mod writer;
 
 use std::{
