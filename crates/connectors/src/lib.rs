@@ -9,10 +9,12 @@ mod chat;
 mod child;
 pub mod destinations;
 pub mod http;
+mod indicators;
 mod message;
 pub mod secrets;
 mod serial;
 pub mod sources;
+mod uuid5;
 mod vendor;
 
 #[cfg(test)]

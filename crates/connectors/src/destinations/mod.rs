@@ -12,6 +12,7 @@ mod file;
 mod jira;
 mod mattermost;
 mod misp;
+mod opencti;
 mod opsgenie;
 mod pagerduty;
 mod process;
@@ -58,6 +59,7 @@ pub const CATALOG: &[Kind] = &[
     thehive::KIND,
     xsoar::KIND,
     misp::KIND,
+    opencti::KIND,
     syslog::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,

@@ -29,6 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::{
     answer::masked,
+    rehearsal::is_rehearsal,
     transport::{is_permanent, tls_reason},
 };
 pub use self::{

@@ -33,6 +33,12 @@ pub fn rehearse() -> Vec<Rehearsed> {
     std::mem::take(&mut *noted.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Whether nothing is sent: a destination that asks before it sends goes on without an answer, so
+/// that what it would send is seen.
+pub(crate) fn is_rehearsal() -> bool {
+    NOTED.get().is_some()
+}
+
 /// Notes the request if this is a rehearsal, and says what its sender is told.
 pub(super) fn note(request: &Request) -> Option<DeliveryError> {
     let noted = NOTED.get()?;
