@@ -196,7 +196,13 @@ async fn over_http(library: &mut Option<Library>, case: &'static Case) -> (Line,
     }
     let mut files: Vec<_> = checks.iter().map(|(part, _)| part.file()).collect();
     files.dedup();
-    let vendor = if files.is_empty() { "unchecked".to_owned() } else { files.join(", ") };
+    let vendor = match super::type_of(case.name) {
+        "opencti" if library.is_some() => {
+            "opencti-relay.schema.graphql, in its own tests".to_owned()
+        }
+        _ if files.is_empty() => "unchecked".to_owned(),
+        _ => files.join(", "),
+    };
     let line = Line { name: case.name.to_owned(), samples, own: "validated", vendor };
     let problems = problems.iter().map(|(said, times)| format!("{}, {times}x {said}", case.name));
     (line, problems.collect())

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    cases::Case,
-    lines, outcome,
-    server::{Fault, Server, answer},
+    cases::{ALL, Case},
+    lines, outcome, row,
+    server::{Fault, Place, Server, answer},
 };
 use crate::{
     message::samples,
@@ -13,6 +13,7 @@ use crate::{
 };
 
 const TABLE: &str = include_str!("far_end.txt");
+const BESIDE: &str = include_str!("beside.txt");
 
 /// How long a destination waits for a far end that hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -82,10 +83,10 @@ async fn every_fault_of_a_far_end_has_the_outcome_of_the_vendors_table() {
             row.push(play.await.unwrap());
         }
     }
-    println!("{:<20} {}", "destination", faults.map_width());
+    println!("{:<20} {}", "destination", faults.columns());
     let mut differences = Vec::new();
     for ((name, expected), found) in rows.iter().zip(&found) {
-        println!("{name:<20} {}", found.map_width());
+        println!("{name:<20} {}", found.columns());
         for ((fault, expected), found) in faults.iter().zip(expected).zip(found) {
             if found != expected {
                 differences.push(format!("{name}, {fault}: expected {expected}, found {found}"));
@@ -95,13 +96,46 @@ async fn every_fault_of_a_far_end_has_the_outcome_of_the_vendors_table() {
     assert!(differences.is_empty(), "far_end.txt:\n{}", differences.join("\n"));
 }
 
+async fn play_beside(case: &'static Case, name: &'static str) -> String {
+    let (_, member) = samples::all().swap_remove(0);
+    let server = Server::start_at(case, fault(name), Place::Beside, &member.key).await;
+    // Who asks until the time is up is given a little of it.
+    let asks_again = case.name == "splunk_hec.ack";
+    let patience = if name == "hang" || asks_again { 2 * PATIENCE } else { context().timeout };
+    let result = case.destination(&server, patience).deliver(&shipment([member])).await;
+    server.bodies();
+    outcome(result)
+}
+
+#[tokio::test]
+async fn every_fault_in_what_is_asked_beside_the_event_has_its_outcome() {
+    let rows: Vec<_> = lines(BESIDE).map(|(number, line)| row(number, line)).collect();
+    let asked: BTreeSet<_> = rows.iter().filter_map(|(left, _)| left.split(' ').next()).collect();
+    let asks = ALL.iter().filter(|case| !case.beside.is_empty());
+    assert_eq!(asked, asks.map(|case| case.name).collect(), "each case that asks has its rows");
+    let plays = rows.iter().map(|(left, _)| {
+        let (name, fault) = left.split_once(' ').unwrap();
+        tokio::spawn(play_beside(Case::of(name), fault))
+    });
+    let plays: Vec<_> = plays.collect();
+    let mut differences = Vec::new();
+    for ((left, expected), play) in rows.iter().zip(plays) {
+        let found = play.await.unwrap();
+        println!("beside: {left:<28} {found}");
+        if found != *expected {
+            differences.push(format!("{left}: expected {expected}, found {found}"));
+        }
+    }
+    assert!(differences.is_empty(), "beside.txt:\n{}", differences.join("\n"));
+}
+
 /// Columns of one width.
 trait Columns {
-    fn map_width(&self) -> String;
+    fn columns(&self) -> String;
 }
 
 impl<T: std::fmt::Display> Columns for Vec<T> {
-    fn map_width(&self) -> String {
+    fn columns(&self) -> String {
         self.iter().map(|cell| format!("{cell:<15}")).collect::<String>().trim_end().to_owned()
     }
 }

@@ -1,4 +1,5 @@
-//! A far end that fails in one way where it is given the event, and works otherwise.
+//! A far end that fails in one way, where it is given the event or where it is asked something
+//! beside it, and works otherwise.
 
 use std::{
     sync::{Arc, Mutex},
@@ -30,6 +31,13 @@ pub(super) enum Fault {
     BreakOff(Vec<u8>),
 }
 
+/// Which requests meet the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Event,
+    Beside,
+}
+
 pub(super) struct Server {
     pub(super) url: String,
     shared: Arc<Shared>,
@@ -38,6 +46,7 @@ pub(super) struct Server {
 struct Shared {
     case: &'static Case,
     fault: Fault,
+    place: Place,
     success: Vec<u8>,
     /// Bodies that carried the event.
     bodies: Mutex<Vec<Vec<u8>>>,
@@ -61,12 +70,21 @@ pub(super) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 
 impl Server {
     pub(super) async fn start(case: &'static Case, fault: Fault, key: &str) -> Self {
+        Self::start_at(case, fault, Place::Event, key).await
+    }
+
+    pub(super) async fn start_at(
+        case: &'static Case,
+        fault: Fault,
+        place: Place,
+        key: &str,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (status, body) = case.success;
         let success = answer(status, "", body.replace("KEY", key).as_bytes());
         let (bodies, strange) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { case, fault, success, bodies, strange });
+        let shared = Arc::new(Shared { case, fault, place, success, bodies, strange });
         let here = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -89,39 +107,47 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     let case = shared.case;
     while let Some((line, length)) = read_head(&mut stream).await {
         let carries = line.starts_with(case.subject);
-        if carries && matches!(shared.fault, Fault::ResetBefore) {
+        let place = if carries { Place::Event } else { Place::Beside };
+        let fault = if place == shared.place { &shared.fault } else { &Fault::None };
+        if matches!(fault, Fault::ResetBefore) {
             return stream.set_zero_linger().unwrap();
         }
         let mut body = vec![0; length];
         if stream.read_exact(&mut body).await.is_err() {
             return;
         }
-        if !carries {
+        let success = if carries {
+            shared.bodies.lock().unwrap().push(body);
+            shared.success.clone()
+        } else {
             let beside = case.beside.iter().find(|(start, _)| line.starts_with(start));
             let Some((_, said)) = beside else {
                 shared.strange.lock().unwrap().push(line);
                 return;
             };
-            if stream.write_all(&answer("200 OK", "", said.as_bytes())).await.is_err() {
-                return;
-            }
-            continue;
-        }
-        shared.bodies.lock().unwrap().push(body);
-        // The other side may have gone; that is its right.
-        let written = match &shared.fault {
-            Fault::None => stream.write_all(&shared.success).await,
-            Fault::Slow => drip(&mut stream, &shared.success).await,
-            Fault::Say(bytes) => stream.write_all(bytes).await,
-            Fault::BreakOff(bytes) => {
-                drop(stream.write_all(bytes).await);
-                return;
-            }
-            Fault::Hang => std::future::pending().await,
-            Fault::ResetBefore | Fault::ResetAfter => return stream.set_zero_linger().unwrap(),
+            answer("200 OK", "", said.as_bytes())
         };
-        if written.is_err() {
+        if !act(&mut stream, fault, &success).await {
             return;
+        }
+    }
+}
+
+/// Does what the fault says. Whether the connection goes on.
+async fn act(stream: &mut TcpStream, fault: &Fault, success: &[u8]) -> bool {
+    // The other side may have gone; that is its right.
+    match fault {
+        Fault::None => stream.write_all(success).await.is_ok(),
+        Fault::Slow => drip(stream, success).await.is_ok(),
+        Fault::Say(bytes) => stream.write_all(bytes).await.is_ok(),
+        Fault::BreakOff(bytes) => {
+            drop(stream.write_all(bytes).await);
+            false
+        }
+        Fault::Hang => std::future::pending().await,
+        Fault::ResetBefore | Fault::ResetAfter => {
+            stream.set_zero_linger().unwrap();
+            false
         }
     }
 }

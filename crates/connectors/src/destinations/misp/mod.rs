@@ -118,7 +118,13 @@ impl Misp {
         if http::is_rehearsal() {
             return Ok(HashSet::new());
         }
-        answer::warned(&self.api, &asked?)
+        asked.and_then(|answer| answer::warned(&self.api, &answer)).map_err(|mut error| {
+            // Nothing of the event was sent, so whatever is lost here leaves it in no doubt.
+            if error.reason == Reason::InDoubt {
+                error.reason = Reason::ServerFault;
+            }
+            error
+        })
     }
 
     async fn sighting(

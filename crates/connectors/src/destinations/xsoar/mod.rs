@@ -107,9 +107,7 @@ impl Xsoar {
         key: &str,
     ) -> Result<Receipt, DeliveryError> {
         let by_problem = key != message.key;
-        // A 5xx can come after the incident was made, so any later try looks first.
-        let tried = member.in_doubt || member.attempt > 1;
-        if tried || by_problem {
+        if member.in_doubt || member.attempt > 1 || by_problem {
             // A problem that was closed opens anew; an event that arrived did so whatever became
             // of its incident.
             let found = self.find(key, by_problem).await?;
