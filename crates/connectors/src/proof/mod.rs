@@ -1,10 +1,10 @@
 //! What holds for every destination of the catalogue, whoever wrote it.
 //!
 //! Promises: each type is run through every fault of a far end and every answer of its vendor's own
-//! table, and the outcomes are those of `far_end.txt`, `beside.txt`, `answers.txt` and `local.txt`, which were
-//! written from the vendors' documents first; each type's bodies for all samples fit the schemas
-//! here. A type that lacks its rows, its example or its page fails. Run with `--nocapture`, the
-//! tables are printed.
+//! table, and the outcomes are those of `far_end.txt`, `beside.txt`, `answers.txt` and `local.txt`,
+//! which were written from the vendors' documents first; each type's bodies for all samples fit the
+//! schemas here. A type that lacks its rows, its example or its page fails. Run with `--nocapture`,
+//! the tables are printed.
 //!
 //! Does not promise that a vendor's server behaves as its documents say.
 
