@@ -22,3 +22,4 @@ mod receivers;
 mod render;
 mod secrecy;
 mod shutdown;
+mod signatures;

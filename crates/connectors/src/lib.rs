@@ -4,6 +4,7 @@
 //! [`holdfast_model::Destination`]. Neither can reach the queue: a destination sends once and says
 //! what happened, and what becomes of the event is the pipeline's decision.
 
+mod auth;
 mod body;
 mod chat;
 mod child;

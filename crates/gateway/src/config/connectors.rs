@@ -2,6 +2,7 @@
 
 use holdfast_connectors::{
     destinations::{self, BatchFormat, Context},
+    http::Network,
     sources::{self, Source},
 };
 use holdfast_model::{
@@ -65,8 +66,9 @@ fn read_destination(text: &str, section: &Section<'_>, dead_bytes_max: u64) -> O
             "envelope" => BatchFormat::Envelope,
             _ => BatchFormat::Ndjson,
         },
+        network: Network::default(),
     };
-    let destination = (kind.build)(section, &context);
+    let destination = kind.make(section, &context);
     section.finish();
     Some(LaneConfig {
         name: name?,
