@@ -33,4 +33,5 @@ mod schemathesis;
 mod secrecy;
 mod servers;
 mod shutdown;
+mod signatures;
 mod soc;

@@ -4,18 +4,23 @@
 //! [`holdfast_model::Destination`]. Neither can reach the queue: a destination sends once and says
 //! what happened, and what becomes of the event is the pipeline's decision.
 
+mod auth;
 mod body;
 mod chat;
 mod child;
 pub mod destinations;
 pub mod http;
+mod indicators;
 mod message;
 pub mod secrets;
 mod serial;
 pub mod sources;
+mod uuid5;
 mod vendor;
 
 #[cfg(test)]
 mod example;
+#[cfg(test)]
+mod proof;
 #[cfg(test)]
 mod testing;

@@ -2,13 +2,17 @@
 
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use holdfast_model::{
     Destination, Event, Kind, LogId, Member, Name, NewEvent, Shipment, Timestamp, delivery_key,
     settings::{Fault, Node, Section, Value},
 };
 
-use crate::destinations::{self, BatchFormat, Context};
+use crate::{
+    destinations::{self, BatchFormat, Context},
+    http::Network,
+};
 
 /// One event of a log called `abcdefghij`, on its way to the lane `lane`.
 pub(crate) fn event(seq: u64, kind: Kind, body: impl Into<Bytes>) -> Member {
@@ -37,6 +41,7 @@ pub(crate) fn context() -> Context {
         timeout: Duration::from_secs(30),
         batched: false,
         batch_format: BatchFormat::Ndjson,
+        network: Network::default(),
     }
 }
 
@@ -49,7 +54,7 @@ pub(crate) fn build(
     let entries = tree(table);
     let faults = RefCell::default();
     let section = Section::new("destinations.lane", 1, &entries, &faults);
-    let built = (kind.build)(&section, context);
+    let built = kind.make(&section, context);
     section.finish();
     let faults = faults.into_inner();
     match built {
@@ -71,7 +76,14 @@ pub(crate) fn fault(kind: &destinations::Kind, table: &str, context: &Context) -
     }
 }
 
-fn tree(table: &str) -> Vec<(String, Node)> {
+/// DER in PEM's clothes.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}
+
+/// The entries of a table, as the configuration gives them.
+pub(crate) fn tree(table: &str) -> Vec<(String, Node)> {
     table
         .parse::<toml::Table>()
         .unwrap()

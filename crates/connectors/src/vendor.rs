@@ -4,9 +4,8 @@
 //! Promises: a secret that changes in its file is used from the next request on; no answer's
 //! excerpt repeats one. Does not promise any meaning of an answer: that is the vendor's file.
 
-use std::{error::Error, fmt};
+use std::error::Error;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use holdfast_model::{
     Chain, DeliveryError, Reason, Secret,
     settings::{Node, SecretSpec, Section, Setting},
@@ -17,6 +16,7 @@ use reqwest::{
 };
 use serde_json::Value;
 
+pub(crate) use crate::auth::Auth;
 use crate::{
     destinations::Context,
     http::{self, Answer},
@@ -39,17 +39,6 @@ const FRAMING: [HeaderName; 10] = [
     header::UPGRADE,
     header::USER_AGENT,
 ];
-
-/// How requests prove who we are.
-#[derive(Debug)]
-pub(crate) enum Auth {
-    /// The address is the credential, or there is none.
-    None,
-    /// A header with a word before the secret: `Authorization: Bearer …`.
-    Header { name: HeaderName, prefix: &'static str, secret: LiveSecret },
-    /// RFC 7617.
-    Basic { user: String, password: LiveSecret },
-}
 
 /// One vendor's API.
 #[derive(Debug)]
@@ -111,19 +100,57 @@ pub(crate) fn headers(
     let given = section.has(setting.name);
     let Some(table) = section.table(setting.name) else { return (!given).then(Vec::new) };
     let one = |(name, node): &(String, Node)| {
-        let Ok(header) = name.parse::<HeaderName>() else {
-            table.fault(name, "it is not a header's name");
-            return None;
-        };
-        if FRAMING.contains(&header) || own.contains(&header) {
-            table.fault(name, "this header is Holdfast's own");
-            return None;
-        }
-        let secret = resolve(&table, name, &table.secret_at(name, node)?)?;
-        Some((header, fits_a_header(&table, name, secret)?))
+        let header = header_name(&table, name, own)?;
+        Some((header, header_value(&table, name, node)?))
     };
     let headers: Vec<_> = table.entries().iter().map(one).collect();
     headers.into_iter().collect()
+}
+
+/// Reads the name of an operator's own header; see [`headers`].
+pub(crate) fn header_name(
+    table: &Section<'_>,
+    name: &str,
+    own: &[HeaderName],
+) -> Option<HeaderName> {
+    let Ok(header) = name.parse::<HeaderName>() else {
+        table.fault(name, "it is not a header's name");
+        return None;
+    };
+    if FRAMING.contains(&header) || own.contains(&header) {
+        table.fault(name, "this header is Holdfast's own");
+        return None;
+    }
+    Some(header)
+}
+
+/// Reads the value of an operator's own header, a secret.
+pub(crate) fn header_value(table: &Section<'_>, name: &str, node: &Node) -> Option<LiveSecret> {
+    let secret = resolve(table, name, &table.secret_at(name, node)?)?;
+    fits_a_header(table, name, secret)
+}
+
+/// Makes the client for an address, with what the operator says about the way there. Reports why
+/// there is none, and an address that may not be reached.
+pub(crate) fn client(
+    section: &Section<'_>,
+    context: &Context,
+    address: &LiveSecret,
+) -> Option<http::Client> {
+    let url = parse_url(&address.current()).map_err(|error| section.fault("", error)).ok()?;
+    // An address in a file may become https later.
+    let tls = url.scheme() == "https" || matches!(address.place(), Place::File(_));
+    let network = context.network.clone();
+    let client = http::client(http::Settings { timeout: context.timeout, tls, network });
+    let client = client.map_err(|error| section.fault("", Chain(&error))).ok()?;
+    client.permits(&url).map_err(|error| section.fault("", Chain(&error))).ok()?;
+    Some(client)
+}
+
+/// What a server may repeat of an address: what it saw of it.
+pub(crate) fn seen_of(url: &Url) -> Secret {
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Secret::new(format!("{}{query}", url.path()))
 }
 
 fn report<T>(section: &Section<'_>, name: &str, result: Result<T, SecretError>) -> Option<T> {
@@ -163,13 +190,9 @@ impl Api {
         address: LiveSecret,
         auth: Auth,
     ) -> Option<Self> {
-        let fault = |error: &dyn fmt::Display| section.fault("", error);
-        let url = parse_url(&address.current()).map_err(|error| fault(&error)).ok()?;
-        auth.header().map_err(|error| fault(&error)).ok()?;
-        // An address in a file may become https later.
-        let tls = url.scheme() == "https" || matches!(address.place(), Place::File(_));
-        let client = http::client(http::Settings { timeout: context.timeout, tls });
-        Some(Self { client: client.map_err(|error| fault(&error)).ok()?, address, auth })
+        let client = client(section, context, &address);
+        auth.header().map_err(|error| section.fault("", error)).ok()?;
+        Some(Self { client: client?, address, auth })
     }
 
     /// The address as configured.
@@ -251,12 +274,10 @@ impl Api {
     }
 
     pub(crate) fn refresh(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        let address = self.address.refresh();
-        let auth = match &self.auth {
-            Auth::None => Ok(false),
-            Auth::Header { secret, .. } | Auth::Basic { password: secret, .. } => secret.refresh(),
-        };
-        let changed = address? | auth?;
+        // Each of them, whatever the others say.
+        let (address, auth) = (self.address.refresh(), self.auth.refresh());
+        let network = self.client.refresh();
+        let changed = address? | auth? | network?;
         self.url()?;
         self.auth.header()?;
         Ok(changed)
@@ -266,13 +287,8 @@ impl Api {
     pub(crate) fn secrets(&self) -> Vec<Secret> {
         let address = self.address.current();
         let mut secrets = self.auth.secrets();
-        if let Ok(url) = parse_url(&address) {
-            // What a server repeats of an address is what it saw of it.
-            let path = url
-                .query()
-                .map_or(url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-            secrets.push(Secret::new(path));
-        }
+        secrets.extend(parse_url(&address).map(|url| seen_of(&url)));
+        secrets.extend(self.client.secrets());
         secrets.push(address);
         secrets
     }
@@ -285,39 +301,6 @@ impl Api {
         })?;
         headers.extend(header);
         Ok(())
-    }
-}
-
-// === impl Auth ===
-
-impl Auth {
-    fn header(&self) -> Result<Option<(HeaderName, HeaderValue)>, Box<dyn Error + Send + Sync>> {
-        Ok(match self {
-            Self::None => None,
-            Self::Header { name, prefix, secret } => Some((name.clone(), secret.header(prefix)?)),
-            Self::Basic { .. } => {
-                let mut value = HeaderValue::from_str(&format!("Basic {}", self.encoded()))?;
-                value.set_sensitive(true);
-                Some((header::AUTHORIZATION, value))
-            }
-        })
-    }
-
-    fn encoded(&self) -> String {
-        match self {
-            Self::Basic { user, password } => {
-                BASE64_STANDARD.encode(format!("{user}:{}", password.current().expose()))
-            }
-            Self::None | Self::Header { .. } => String::new(),
-        }
-    }
-
-    fn secrets(&self) -> Vec<Secret> {
-        match self {
-            Self::None => Vec::new(),
-            Self::Header { secret, .. } => vec![secret.current()],
-            Self::Basic { password, .. } => vec![password.current(), Secret::new(self.encoded())],
-        }
     }
 }
 

@@ -71,6 +71,12 @@ pub trait Destination: Send + Sync + fmt::Debug {
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         Ok(false)
     }
+
+    /// How often since the last call a template of the operator's erred, so that the default was
+    /// sent.
+    fn take_template_errors(&self) -> u64 {
+        0
+    }
 }
 
 /// Why an attempt did not end in a receipt: one variant for each thing a lane does differently.

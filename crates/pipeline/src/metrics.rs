@@ -83,6 +83,11 @@ const FILTER_ERRORS: Family = Family {
     help: "Events that passed because `where` erred with them.",
     labels: &["destination"],
 };
+const TEMPLATE_ERRORS: Family = Family {
+    name: "holdfast_template_errors_total",
+    help: "Requests that were sent with the default, because a template erred.",
+    labels: &["destination"],
+};
 const IN_FLIGHT: Family = Family {
     name: "holdfast_delivery_in_flight",
     help: "Events being sent right now.",
@@ -132,6 +137,7 @@ pub struct Metrics {
     dead_letters_total: IntCounterVec,
     dropped: IntCounterVec,
     filter_errors: IntCounterVec,
+    template_errors: IntCounterVec,
     pub in_flight: IntGaugeVec,
     pub last_success: GaugeVec,
     pub last_failure: GaugeVec,
@@ -159,6 +165,7 @@ pub struct LaneMetrics {
     pub canary_last_success: Gauge,
     pub canary_seconds: Histogram,
     pub filter_errors: IntCounter,
+    pub template_errors: IntCounter,
     pub last_success: Gauge,
     pub last_failure: Gauge,
     in_flight: IntGauge,
@@ -185,6 +192,7 @@ impl Metrics {
             dead_letters_total: DEAD_LETTERS.counter(registry)?,
             dropped: DROPPED.counter(registry)?,
             filter_errors: FILTER_ERRORS.counter(registry)?,
+            template_errors: TEMPLATE_ERRORS.counter(registry)?,
             in_flight: IN_FLIGHT.int_gauge(registry)?,
             last_success: LAST_SUCCESS.gauge(registry)?,
             last_failure: LAST_FAILURE.gauge(registry)?,
@@ -232,6 +240,7 @@ impl Metrics {
             dropped_expired: self.dropped.with_label_values(&[lane, "expired"]),
             canary_last_success: self.canary_last_success.with_label_values(&[lane]),
             canary_seconds: self.canary_seconds.with_label_values(&[lane]),
+            template_errors: self.template_errors.with_label_values(&[lane]),
             dropped_corrupt: self.dropped.with_label_values(&[lane, "corrupt"]),
             last_success: self.last_success.with_label_values(&[lane]),
             last_failure: self.last_failure.with_label_values(&[lane]),

@@ -12,6 +12,7 @@ mod file;
 mod jira;
 mod mattermost;
 mod misp;
+mod opencti;
 mod opsgenie;
 mod pagerduty;
 mod process;
@@ -34,6 +35,8 @@ use holdfast_model::{
     Destination, Name,
     settings::{Section, Setting},
 };
+
+use crate::http;
 
 /// Every type of destination, in the order users see them.
 #[rustfmt::skip]
@@ -58,6 +61,7 @@ pub const CATALOG: &[Kind] = &[
     thehive::KIND,
     xsoar::KIND,
     misp::KIND,
+    opencti::KIND,
     syslog::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,
@@ -76,9 +80,9 @@ pub struct Kind {
     /// Whether one request can carry several events.
     pub batches: bool,
     /// Whether all it does goes through the HTTP client, so that it can be rehearsed without being
-    /// done ([`crate::http::rehearse`]).
+    /// done ([`crate::http::rehearse`]). It takes the keys [`crate::http::SETTINGS`] then.
     pub http: bool,
-    /// Reads the section, reports its faults, and builds the destination if there are none.
+    /// What [`Kind::make`] calls, with the way out in the context.
     pub build: fn(&Section<'_>, &Context) -> Option<Arc<dyn Destination>>,
 }
 
@@ -94,6 +98,8 @@ pub struct Context {
     pub batched: bool,
     /// How a batch is written: the common key `batch.format`.
     pub batch_format: BatchFormat,
+    /// The way to receivers over HTTP. [`Kind::make`] reads it.
+    pub network: http::Network,
 }
 
 /// How several alerts are written into one request body.
@@ -105,6 +111,21 @@ pub enum BatchFormat {
     Array,
     /// Lines `{"id":…,"seq":…,"alert":…}`, by which a receiver can dedupe the members.
     Envelope,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Reads the section, reports its faults, and builds the destination if there are none.
+    pub fn make(&self, section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
+        if !self.http {
+            return (self.build)(section, context);
+        }
+        let network = http::Network::read(section);
+        let unfit = network.is_none();
+        let context = Context { network: network.unwrap_or_default(), ..context.clone() };
+        (self.build)(section, &context).filter(|_| !unfit)
+    }
 }
 
 #[cfg(test)]
@@ -138,6 +159,22 @@ mod tests {
                 let documented = setting.doc.ends_with('.') && !setting.example.is_empty();
                 assert!(documented, "{}: `{}`", kind.name, setting.name);
             }
+        }
+    }
+
+    #[test]
+    fn every_destination_over_http_takes_the_keys_of_http() {
+        for kind in CATALOG {
+            // Before the tables of an example.
+            for keys in
+                ["proxy = \"http://127.0.0.1:1\"\ntls = {}", "allow_addresses = [\"0.0.0.0/0\"]"]
+            {
+                let built = build(kind, &format!("{keys}\n{}", kind.example), &context());
+                assert_eq!(built.is_ok(), kind.http, "{}: {built:?}", kind.name);
+            }
+            let keys = "allow_addresses = [\"10.0.0.0/33\"]";
+            let faults = build(kind, &format!("{keys}\n{}", kind.example), &context());
+            assert_eq!(faults.unwrap_err()[0].key, "destinations.lane.allow_addresses");
         }
     }
 

@@ -157,7 +157,8 @@ async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<Resul
     let all = |name: &str| headers.iter().filter(|(key, _)| key == name).collect::<Vec<_>>();
     for name in ["host", "content-length", "user-agent"] {
         // RFC 9110 section 8.6: a request without a body need not say its length.
-        let optional = name == "content-length" && line.starts_with("GET ");
+        let bodiless = line.starts_with("GET ") || line.starts_with("HEAD ");
+        let optional = name == "content-length" && bodiless;
         if all(name).len() != 1 && !(optional && all(name).is_empty()) {
             return Some(Err(format!("{} times `{name}` in {head}", all(name).len())));
         }

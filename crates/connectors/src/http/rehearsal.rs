@@ -5,12 +5,16 @@
 
 use std::{
     fmt,
+    io::{self, Read},
     sync::{Mutex, OnceLock, PoisonError},
 };
 
 use flate2::read::GzDecoder;
 use holdfast_model::{DeliveryError, Reason, Secret};
-use reqwest::{Request, Url, header};
+use reqwest::{
+    Request, Url,
+    header::{self, HeaderValue},
+};
 
 use super::mask;
 use crate::secrets;
@@ -33,6 +37,12 @@ pub fn rehearse() -> Vec<Rehearsed> {
     std::mem::take(&mut *noted.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Whether nothing is sent: a destination that asks before it sends goes on without an answer, so
+/// that what it would send is seen.
+pub(crate) fn is_rehearsal() -> bool {
+    NOTED.get().is_some()
+}
+
 /// Notes the request if this is a rehearsal, and says what its sender is told.
 pub(super) fn note(request: &Request) -> Option<DeliveryError> {
     let noted = NOTED.get()?;
@@ -52,19 +62,22 @@ fn describe(request: &Request) -> String {
         text.push_str(&format!("{name}: {value}\n"));
     }
     let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
-    let compressed = request.headers().get(header::CONTENT_ENCODING).is_some();
-    let body = if compressed { decompressed(body) } else { String::from_utf8_lossy(body).into() };
+    let body = match request.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None => String::from_utf8_lossy(body).into(),
+        Some(b"zstd") => decompressed(zstd::Decoder::new(body), body.len()),
+        Some(_) => decompressed(Ok(GzDecoder::new(body)), body.len()),
+    };
     text.push_str(&format!("\n{body}"));
     text
 }
 
-fn decompressed(body: &[u8]) -> String {
-    use std::io::Read;
-
+fn decompressed(decoder: io::Result<impl Read>, length: usize) -> String {
     let mut bytes = Vec::new();
-    match GzDecoder::new(body).take(BODY_SHOWN_BYTES_MAX).read_to_end(&mut bytes) {
+    let read =
+        decoder.and_then(|decoder| decoder.take(BODY_SHOWN_BYTES_MAX).read_to_end(&mut bytes));
+    match read {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => format!("[{} bytes, compressed: {error}]", body.len()),
+        Err(error) => format!("[{length} bytes, compressed: {error}]"),
     }
 }
 

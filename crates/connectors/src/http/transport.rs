@@ -7,16 +7,59 @@
 use std::{error::Error, io};
 
 use holdfast_model::{DeliveryError, Reason};
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
+
+use super::egress::Forbidden;
+
+/// What a person can do about a handshake that will always fail.
+#[derive(Debug, thiserror::Error)]
+#[error("{advice}")]
+struct Advised {
+    advice: &'static str,
+    source: reqwest::Error,
+}
 
 /// Turns a failed exchange into the reason a lane acts on. The address is cut out of the error,
 /// because it may hold a token.
 pub(super) fn failure(error: reqwest::Error) -> DeliveryError {
     let reason = reason(&error);
-    DeliveryError::caused_by(reason, error.without_url())
+    let advice = causes(&error).find_map(|cause| cause.downcast_ref()).and_then(advice);
+    let error = error.without_url();
+    match advice {
+        Some(advice) => DeliveryError::caused_by(reason, Advised { advice, source: error }),
+        None => DeliveryError::caused_by(reason, error),
+    }
+}
+
+fn advice(error: &rustls::Error) -> Option<&'static str> {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        UnknownIssuer,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
+            Some("the receiver's certificate is signed by nobody we trust; give its CA as `tls.ca`")
+        }
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
+            Some("the receiver's certificate has expired")
+        }
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            Some("the receiver's certificate is for another name")
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            Some("the receiver wants a certificate of ours; give `tls.cert` and `tls.key`")
+        }
+        rustls::Error::AlertReceived(_) if is_permanent(error) => {
+            Some("the receiver does not take our certificate; look at `tls.cert`")
+        }
+        _ => None,
+    }
 }
 
 fn reason(error: &reqwest::Error) -> Reason {
+    if causes(error).any(|cause| cause.is::<Forbidden>()) {
+        return Reason::Misconfigured;
+    }
     let tls = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
     if tls.is_some_and(is_permanent) {
         // Also after the handshake: in TLS 1.3 a server's word about our own certificate arrives

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub(crate) use self::{
     lifecycle::{GROUP, Lifecycle, Phase, RESOLVED_BY},
     severities::Severities,
-    template::{TEMPLATE, Template},
+    template::{Compiled, TEMPLATE, Template, TemplateError, values_of},
 };
 
 /// Longest title, in characters: the shortest limit of a subject line among the vendors (Jira, 255).

@@ -5,6 +5,8 @@
 //!
 //! The text is the operator's, mark-up included, so it is not escaped; `| e` is not HTML here.
 
+use std::io;
+
 use holdfast_model::settings::{Section, Setting};
 use minijinja::{Environment, UndefinedBehavior, context};
 
@@ -24,9 +26,82 @@ const STEPS_MAX: u64 = 100_000;
 
 const NAME: &str = "template";
 
+/// One template, ready to use.
+#[derive(Debug)]
+pub(crate) struct Compiled(Environment<'static>);
+
+/// Why no text came out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TemplateError {
+    #[error("{0}")]
+    Failed(minijinja::Error),
+    #[error("more than {limit} bytes came out")]
+    TooLong { limit: usize, begun: String },
+}
+
+/// Takes so many bytes and refuses the rest.
+struct Limited {
+    bytes: Vec<u8>,
+    limit: usize,
+    is_over: bool,
+}
+
 /// The operator's template, if there is one.
 #[derive(Debug)]
-pub(crate) struct Template(Option<Environment<'static>>);
+pub(crate) struct Template(Option<Compiled>);
+
+// === impl Compiled ===
+
+impl Compiled {
+    /// Compiles the text of the key `name`, and reports why it cannot be.
+    pub(crate) fn read(section: &Section<'_>, name: &str, source: &str) -> Option<Self> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_fuel(Some(STEPS_MAX));
+        match environment.add_template_owned(NAME, source.to_owned()) {
+            Ok(()) => Some(Self(environment)),
+            Err(error) => {
+                let line = error.line().unwrap_or(1);
+                let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+                section.fault(name, format!("it does not compile: line {line} of it: {what}"));
+                None
+            }
+        }
+    }
+
+    /// Fills it in; at most `bytes_max` come out.
+    pub(crate) fn render(
+        &self,
+        values: minijinja::Value,
+        bytes_max: usize,
+    ) -> Result<String, TemplateError> {
+        let mut out = Limited { bytes: Vec::new(), limit: bytes_max, is_over: false };
+        let template = self.0.get_template(NAME).map_err(TemplateError::Failed)?;
+        let rendered = template.render_captured_to(values, &mut out).map(drop);
+        let text = String::from_utf8_lossy(&out.bytes).into_owned();
+        match rendered {
+            _ if out.is_over => Err(TemplateError::TooLong { limit: bytes_max, begun: text }),
+            Ok(()) => Ok(text),
+            Err(error) => Err(TemplateError::Failed(error)),
+        }
+    }
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.limit - self.bytes.len();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.is_over |= bytes.len() > room;
+        if self.is_over { Err(io::ErrorKind::WriteZero.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// === impl Template ===
 
 impl Template {
     /// Reads the key and reports a template that does not compile.
@@ -35,40 +110,33 @@ impl Template {
             return Some(Self(None));
         }
         let source = section.text(&TEMPLATE)?;
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_fuel(Some(STEPS_MAX));
-        match environment.add_template_owned(NAME, source.to_owned()) {
-            Ok(()) => Some(Self(Some(environment))),
-            Err(error) => {
-                section.fault(TEMPLATE.name, format!("it does not compile: {error:#}"));
-                None
-            }
-        }
+        Compiled::read(section, TEMPLATE.name, source).map(|compiled| Self(Some(compiled)))
     }
 
     /// The operator's text; `None` when there is no template, so that the usual message is sent.
     /// A template that errs gives the usual text with a note.
     pub(crate) fn render(&self, message: &Message) -> Option<String> {
-        let environment = self.0.as_ref()?;
+        let compiled = self.0.as_ref()?;
         let values = context! {
             alert => minijinja::Value::from_serialize(&message.alert),
             event => context! { id => message.id, kind => message.kind.as_str(), received_at => message.at },
-            message => context! {
-                title => message.title, severity => message.severity.as_str(),
-                level => message.level, text => message.plain(),
-            },
+            message => values_of(message),
         };
-        let rendered = environment.get_template(NAME).and_then(|template| template.render(values));
-        Some(match rendered {
-            Ok(text) if text.len() <= OUTPUT_BYTES_MAX => text,
-            Ok(text) => {
-                clip(&text[..text.floor_char_boundary(OUTPUT_BYTES_MAX)], OUTPUT_BYTES_MAX / 4)
-                    .into_owned()
+        Some(match compiled.render(values, OUTPUT_BYTES_MAX) {
+            Ok(text) => text,
+            Err(TemplateError::TooLong { begun, .. }) => {
+                clip(&begun, OUTPUT_BYTES_MAX / 4).into_owned()
             }
             Err(error) => format!("{}\n\n[the template failed: {error}]", message.plain()),
         })
+    }
+}
+
+/// What a template sees as `message`.
+pub(crate) fn values_of(message: &Message) -> minijinja::Value {
+    context! {
+        title => message.title, severity => message.severity.as_str(),
+        level => message.level, text => message.plain(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use holdfast_connectors::{
     destinations::{self, BatchFormat, Context},
+    http::Network,
     sources::{self, Source},
 };
 use holdfast_model::{
@@ -84,8 +85,9 @@ fn read_destination(text: &str, section: &Section<'_>, dead_bytes_max: u64) -> O
             "envelope" => BatchFormat::Envelope,
             _ => BatchFormat::Ndjson,
         },
+        network: Network::default(),
     };
-    let destination = (kind.build)(section, &context);
+    let destination = kind.make(section, &context);
     section.finish();
     Some(LaneConfig {
         name: name?,

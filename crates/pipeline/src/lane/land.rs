@@ -63,6 +63,7 @@ impl Lane {
         self.learn(&landing, &decision, dice, at);
         self.note_canaries(&landing, &decision, at);
         self.count(&decision, at);
+        self.metrics.template_errors.inc_by(self.config.destination.take_template_errors());
         self.settling.waiting.extend(decision.settle);
         self.settling.landed.push(landing.number);
         self.flights.landed(landing.number);

@@ -296,7 +296,11 @@ impl Alertmanager {
     async fn post(&self, body: &Value, problem: String) -> Result<Receipt, DeliveryError> {
         let answer = self.api.json(Method::POST, self.api.at("api/v2/alerts")?, body).await?;
         self.api.verdict(&answer)?;
-        // There is no body, and this label is what finds the alert again.
+        // Its own body is empty; a page is that of something between us. Asking again is safe.
+        if !answer.body()?.trim_ascii().is_empty() {
+            self.api.read(&answer)?;
+        }
+        // This label is what finds the alert again.
         Ok(receipt(&answer, problem))
     }
 

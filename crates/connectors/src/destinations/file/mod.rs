@@ -3,10 +3,12 @@
 //! Promises: with `sync` a receipt means that the lines and the file's name are on stable
 //! storage; a write that fails half-way is cut off again, and half a line left by a power cut is
 //! ended before the next one, so a reader sees whole lines or one that does not parse; a file that
-//! was moved away or deleted (logrotate) is created anew.
+//! was moved away or deleted (logrotate) is created anew; with `rotate` it is moved away by us.
 //!
-//! Does not promise: that a line is there once. Does not rotate, and wants to be the only writer;
-//! two destinations must not share a file.
+//! Does not promise: that a line is there once. Wants to be the only writer; two destinations must
+//! not share a file.
+
+mod rotate;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,7 +16,7 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -23,7 +25,9 @@ use holdfast_model::{
     delivery::Delivered,
     settings::{Section, Setting},
 };
+use tokio::time::Instant;
 
+use self::rotate::Rotation;
 use super::{Context, Kind};
 use crate::{
     body::{self, Shape},
@@ -37,7 +41,7 @@ pub(super) const KIND: Kind = Kind {
 path = "/var/lib/holdfast/archive.ndjson"
 format = "envelope"
 "#,
-    settings: &[&PATH, &FORMAT, &SYNC],
+    settings: &[&PATH, &FORMAT, &SYNC, &rotate::ROTATE],
     batches: true,
     http: false,
     build,
@@ -62,6 +66,9 @@ const SYNC: Setting = Setting::new(
      may lose the last ones.",
 );
 
+/// How long a file that could not be rotated is only appended to.
+const ROTATE_PAUSE: Duration = Duration::from_secs(60);
+
 /// Readable by the group, which is how log readers are let in; never by others.
 const MODE: u32 = 0o640;
 
@@ -76,7 +83,10 @@ struct FileDestination {
 struct Appender {
     path: PathBuf,
     sync: bool,
+    rotation: Option<Rotation>,
     open: Option<Open>,
+    /// It could not be rotated; not tried again before then.
+    rotate_after: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -107,13 +117,15 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         _ => Shape::Bare,
     };
     let sync = section.bool(&SYNC);
+    let rotation = rotate::read(section);
     if !path.is_absolute() {
         if !path.as_os_str().is_empty() {
             section.fault(PATH.name, "it must begin at the root, with a `/`");
         }
         return None;
     }
-    let appender = Serial::new(Appender { path, sync, open: None });
+    let appender =
+        Serial::new(Appender { path, sync, rotation: rotation?, open: None, rotate_after: None });
     Some(Arc::new(FileDestination { format, timeout: context.timeout, appender }))
 }
 
@@ -132,11 +144,18 @@ impl Destination for FileDestination {
 impl Appender {
     /// Appends whole lines, all or none.
     fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
-        let write = |source| AppendError::Write { path: self.path.clone(), source };
         let open = match self.open.take().filter(|open| open.is_at(&self.path)) {
             Some(open) => open,
-            None => Open::at(&self.path, self.sync)?,
+            None => {
+                // What an earlier process did not finish.
+                if let Some(rotation) = &self.rotation {
+                    rotation.tidy_beside(&self.path);
+                }
+                Open::at(&self.path, self.sync)?
+            }
         };
+        let open = self.rotated(open, lines.len() as u64)?;
+        let write = |source| AppendError::Write { path: self.path.clone(), source };
         let before = open.file.metadata().map_err(write)?.len();
         let mut written = 0;
         let head: &[u8] = if open.torn { b"\n" } else { b"" };
@@ -156,6 +175,38 @@ impl Appender {
         }
         self.open = Some(Open { torn: false, ..open });
         Ok(())
+    }
+}
+
+impl Appender {
+    /// The file to append to: this one, or a new one where it has come to its end.
+    fn rotated(&mut self, open: Open, adding: u64) -> Result<Open, AppendError> {
+        let Some(rotation) = &self.rotation else { return Ok(open) };
+        let begun = Instant::now();
+        if self.rotate_after.is_some_and(|after| begun < after) {
+            return Ok(open);
+        }
+        let now = SystemTime::now();
+        let rotate = || -> io::Result<bool> {
+            let metadata = open.file.metadata()?;
+            if !rotation.is_due(metadata.len(), metadata.modified()?, adding, now) {
+                return Ok(false);
+            }
+            open.file.sync_all()?;
+            rotation.rotate(&self.path, now)?;
+            Ok(true)
+        };
+        match rotate() {
+            Ok(false) => return Ok(open),
+            Ok(true) => {}
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "cannot be rotated; it is appended to");
+                self.rotate_after = Some(begun + ROTATE_PAUSE);
+                return Ok(open);
+            }
+        }
+        rotation.tidy_beside(&self.path);
+        Open::at(&self.path, self.sync)
     }
 }
 

@@ -24,7 +24,7 @@ use holdfast_model::{
     settings::{Section, Setting},
 };
 use reqwest::{
-    Method, Url,
+    Method, StatusCode, Url,
     header::{AUTHORIZATION, RETRY_AFTER},
 };
 use serde_json::{Map, Value, json};
@@ -256,7 +256,14 @@ impl Opsgenie {
             remote_id: request.clone(),
             duplicate,
         };
-        let Err(mut error) = self.api.verdict(answer) else { return Ok(receipt(false)) };
+        let Err(mut error) = self.api.verdict(answer) else {
+            // Another success may be the page of something between us. Asking again is safe.
+            if answer.status != StatusCode::ACCEPTED && request.is_none() {
+                answer.body()?;
+                return Err(self.api.failure(Reason::BadAnswer, answer));
+            }
+            return Ok(receipt(false));
+        };
         match answer.status.as_u16() {
             // Opsgenie's own 404, not a wrong address's: there is nothing left to close.
             404 if closing && request.is_some() => return Ok(receipt(true)),

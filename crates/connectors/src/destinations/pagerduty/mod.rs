@@ -20,7 +20,7 @@ use holdfast_model::{
     delivery::Delivered,
     settings::{Section, Setting},
 };
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{Context, Kind};
@@ -191,8 +191,15 @@ impl PagerDuty {
                 error
             });
         }
-        // The answer's body may be lost: 202 is the vendor's word.
-        let said = self.api.read(answer).unwrap_or_default();
+        // The answer's body may be lost: 202 is the vendor's word. Another success may be the page
+        // of something between us, unless it says so itself. Asking again is safe.
+        let said = match answer.status {
+            StatusCode::ACCEPTED => self.api.read(answer).unwrap_or_default(),
+            _ => self.api.read(answer)?,
+        };
+        if answer.status != StatusCode::ACCEPTED && said["status"] != "success" {
+            return Err(self.api.failure(Reason::BadAnswer, answer));
+        }
         Ok(Receipt {
             status: Some(answer.status.as_u16()),
             remote_id: said["dedup_key"].as_str().map(str::to_owned),

@@ -49,6 +49,16 @@ impl OAuth {
         if let Some(token) = self.kept().usable(Instant::now()) {
             return Ok(token);
         }
+        // Nothing of the event was sent, so whatever is lost here leaves it in no doubt.
+        self.ask(api).await.map_err(|mut error| {
+            if error.reason == Reason::InDoubt {
+                error.reason = Reason::ServerFault;
+            }
+            error
+        })
+    }
+
+    async fn ask(&self, api: &Api) -> Result<Secret, DeliveryError> {
         let asked_at = Instant::now();
         let headers: [(HeaderName, HeaderValue); 1] =
             [(ACCEPT, HeaderValue::from_static("application/json"))];

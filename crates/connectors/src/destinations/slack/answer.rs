@@ -18,6 +18,8 @@ pub(super) fn judge_webhook(api: &Api, answer: &Answer) -> Result<Receipt, Deliv
         | "no_team" => api.failure(Reason::Misconfigured, answer),
         _ => error,
     })?;
+    // What broke off may have been that word.
+    answer.body()?;
     if word != "ok" {
         return Err(api.failure(Reason::BadAnswer, answer));
     }

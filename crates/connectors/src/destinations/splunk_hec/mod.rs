@@ -272,6 +272,8 @@ impl Splunk {
             };
             return Err(self.api.failure(reason, answer));
         }
+        // What broke off may have been a yes, and nothing here drops a repeat.
+        answer.body()?;
         match code {
             Some(0 | 24 | 25) => {
                 Ok(Receipt { status: Some(answer.status.as_u16()), ..Receipt::default() })

@@ -2,12 +2,15 @@
 //!
 //! Promises: the body of a single alert is the alert as Wazuh wrote it; a request carries the
 //! shipment's key as `Idempotency-Key`, the same for every try; a 2xx is a delivery also when the
-//! rest of the answer is lost, because the status line is the receiver's word.
+//! rest of the answer is lost, because the status line is the receiver's word; with a signing
+//! secret a receiver can tell that a request is ours and whole.
 //!
 //! Does not promise that a receiver acts once on a request that is in doubt: that takes a receiver
 //! that looks at the key, or, for the members of a batch, at the ids of the envelope.
 
 mod settings;
+mod signing;
+mod templates;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +21,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use holdfast_model::{
-    DeliveryError, Destination, Reason, Receipt, Secret, Shipment, delivery::Delivered,
+    DeliveryError, Destination, Member, Reason, Receipt, Secret, Shipment, delivery::Delivered,
     settings::Section,
 };
 use reqwest::{
@@ -29,12 +31,15 @@ use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
-use self::settings::{Auth, Settings};
+use self::{
+    settings::{Compression, Settings},
+    signing::Signer,
+};
 use super::{BatchFormat, Context, Kind};
 use crate::{
     body::{self, Shape},
     http,
-    secrets::{LiveSecret, Place},
+    secrets::LiveSecret,
     vendor,
 };
 
@@ -52,7 +57,12 @@ compression = "gzip"
         &settings::HEADERS,
         &settings::BEARER,
         &settings::BASIC,
+        &templates::BODY,
         &settings::COMPRESSION,
+        &signing::SIGNING_SECRET,
+        http::SETTINGS[0],
+        http::SETTINGS[1],
+        http::SETTINGS[2],
     ],
     batches: true,
     http: true,
@@ -78,19 +88,16 @@ struct Webhook {
 struct Parts {
     url: Url,
     headers: HeaderMap,
+    signer: Signer,
     /// What is masked where an answer repeats it.
     secrets: Vec<Secret>,
 }
 
 fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
-    let settings = settings::read(section)?;
-    let fault = |error: &dyn fmt::Display| section.fault("", error);
-    let parts = Parts::new(&settings).map_err(|error| fault(&error)).ok()?;
-    // An address in a file may become https later.
-    let tls = parts.url.scheme() == "https" || matches!(settings.url.place(), Place::File(_));
-    let client = http::client(http::Settings { timeout: context.timeout, tls });
+    let settings = settings::read(section, context)?;
+    let parts = Parts::new(&settings).map_err(|error| section.fault("", error)).ok()?;
     Some(Arc::new(Webhook {
-        client: client.map_err(|error| fault(&error)).ok()?,
+        client: vendor::client(section, context, &settings.url)?,
         batched: context.batched,
         batch_format: context.batch_format,
         parts: RwLock::new(Arc::new(parts)),
@@ -102,23 +109,29 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
 impl Destination for Webhook {
     async fn deliver(&self, shipment: &Shipment) -> Result<Delivered, DeliveryError> {
         let parts = self.parts();
-        let (content_type, body) = self.body(shipment)?;
-        let body = if self.settings.gzip { body::gzip(body).await? } else { body };
-        let request = self.request(&parts, &shipment.key(), content_type, body)?;
+        let request = self.request(&parts, shipment).await?;
         let answer = self.client.send(request, http::EXCERPT_READ_BYTES_MAX).await?;
-        answer.verdict(&parts.secrets)?;
+        if !answer.status.is_success() {
+            let proxy = self.client.secrets();
+            answer.verdict(&[&*parts.secrets, &*proxy].concat())?;
+        }
         let status = Some(answer.status.as_u16());
         Ok(Delivered::All(Receipt { status, ..Receipt::default() }))
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let results: Vec<_> = self.settings.secrets().map(LiveSecret::refresh).collect();
+        let (auth, network) = (self.settings.auth.refresh(), self.client.refresh());
         // Whatever each of them said: an earlier refresh may have stopped between a secret and
         // the parts that are made from it.
         let parts = Parts::new(&self.settings)?;
         *self.parts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(parts);
         let changed = results.into_iter().collect::<Result<Vec<_>, _>>()?;
-        Ok(changed.contains(&true))
+        Ok(changed.contains(&true) | auth? | network?)
+    }
+
+    fn take_template_errors(&self) -> u64 {
+        self.settings.templates.take_failures()
     }
 }
 
@@ -129,52 +142,68 @@ impl Webhook {
         Arc::clone(&self.parts.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn body(&self, shipment: &Shipment) -> Result<(HeaderValue, Bytes), DeliveryError> {
-        let members = &shipment.members;
-        let many = self.batched || members.len() != 1;
+    /// The body without a template, and its type.
+    fn usual_body(&self, members: &[Member]) -> Result<Bytes, DeliveryError> {
         let shape = match self.batch_format {
             BatchFormat::Ndjson => Shape::Bare,
             BatchFormat::Envelope => Shape::Envelope,
-            BatchFormat::Array => return Ok((JSON, body::array(members, Shape::Bare)?.into())),
+            BatchFormat::Array => return Ok(body::array(members, Shape::Bare)?.into()),
         };
-        match members.as_slice() {
-            [only] if !many => Ok((JSON, body::single(only, shape)?)),
-            _ => Ok((NDJSON, body::lines(members, shape)?.into())),
+        match members {
+            [only] if !self.batched => body::single(only, shape),
+            _ => Ok(body::lines(members, shape)?.into()),
         }
     }
 
-    fn request(
-        &self,
-        parts: &Parts,
-        key: &str,
-        content_type: HeaderValue,
-        body: Bytes,
-    ) -> Result<Request, DeliveryError> {
-        let key = HeaderValue::from_str(key)
-            .map_err(|error| DeliveryError::caused_by(Reason::Render, error))?;
-        let mut request = Request::new(self.settings.method.clone(), parts.url.clone());
+    fn content_type(&self, members: &[Member]) -> HeaderValue {
+        let lines = self.batched || members.len() != 1;
+        match self.batch_format {
+            _ if self.settings.templates.body.is_some() => JSON,
+            BatchFormat::Ndjson | BatchFormat::Envelope if lines => NDJSON,
+            BatchFormat::Ndjson | BatchFormat::Envelope | BatchFormat::Array => JSON,
+        }
+    }
+
+    async fn request(&self, parts: &Parts, shipment: &Shipment) -> Result<Request, DeliveryError> {
+        let Settings { method, templates, compression, .. } = &self.settings;
+        let render = |error| DeliveryError::caused_by(Reason::Render, error);
+        let key = HeaderValue::from_str(&shipment.key()).map_err(render)?;
+        let mut request = Request::new(method.clone(), parts.url.clone());
         let headers = request.headers_mut();
         headers.clone_from(&parts.headers);
-        headers.insert(IDEMPOTENCY_KEY, key);
-        headers.entry(header::CONTENT_TYPE).or_insert(content_type);
-        if self.settings.gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let values = templates.values(&shipment.members);
+        templates.add_headers(values.as_ref(), headers);
+        let mut body = Bytes::new();
+        if !settings::is_bodiless(method) {
+            body = templates.body(values.as_ref(), || self.usual_body(&shipment.members))?;
+            headers.entry(header::CONTENT_TYPE).or_insert(self.content_type(&shipment.members));
+            body = match compression {
+                Compression::None => body,
+                Compression::Gzip => encoded(headers, "gzip", body::gzip(body).await?),
+                Compression::Zstd => encoded(headers, "zstd", body::zstd(body).await?),
+            };
         }
-        *request.body_mut() = Some(body.into());
+        parts.signer.sign(headers, &key, &body).map_err(render)?;
+        headers.insert(IDEMPOTENCY_KEY, key);
+        if !settings::is_bodiless(method) {
+            *request.body_mut() = Some(body.into());
+        }
         Ok(request)
     }
+}
+
+fn encoded(headers: &mut HeaderMap, name: &'static str, body: Bytes) -> Bytes {
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
+    body
 }
 
 // === impl Settings ===
 
 impl Settings {
+    /// All but those of `auth`.
     fn secrets(&self) -> impl Iterator<Item = &LiveSecret> {
-        let auth = match &self.auth {
-            Auth::None => None,
-            Auth::Bearer(secret) | Auth::Basic { password: secret, .. } => Some(secret),
-        };
         let headers = self.headers.iter().map(|(_, secret)| secret);
-        std::iter::once(&self.url).chain(headers).chain(auth)
+        std::iter::once(&self.url).chain(headers).chain(&self.signing)
     }
 }
 
@@ -183,33 +212,16 @@ impl Settings {
 impl Parts {
     fn new(settings: &Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let url = vendor::parse_url(&settings.url.current())?;
-        // What a server repeats of an address is what it saw of it.
-        let path = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        let mut secrets = vec![Secret::new(path)];
+        let mut secrets = vec![vendor::seen_of(&url)];
         secrets.extend(settings.secrets().map(LiveSecret::current));
+        secrets.extend(settings.auth.secrets());
         let mut headers = HeaderMap::new();
         for (name, secret) in &settings.headers {
             headers.append(name, secret.header("")?);
         }
-        let authorization = match &settings.auth {
-            Auth::None => None,
-            Auth::Bearer(secret) => Some(secret.header("Bearer ")?),
-            Auth::Basic { user, password } => {
-                let pair = format!("{user}:{}", password.current().expose());
-                let encoded = BASE64_STANDARD.encode(pair);
-                let mut value = HeaderValue::from_str(&format!("Basic {encoded}"))?;
-                value.set_sensitive(true);
-                secrets.push(Secret::new(encoded));
-                Some(value)
-            }
-        };
-        if let Some(value) = authorization {
-            headers.insert(header::AUTHORIZATION, value);
-        }
-        Ok(Self { url, headers, secrets })
+        headers.extend(settings.auth.header()?);
+        let signer = Signer::new(&settings.signing)?;
+        Ok(Self { url, headers, signer, secrets })
     }
 }
 

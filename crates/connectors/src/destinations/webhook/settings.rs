@@ -4,10 +4,18 @@ use reqwest::{
     header::{self, HeaderName},
 };
 
-use crate::{
-    secrets::LiveSecret,
-    vendor::{self, BadUrl, fits_a_header},
+use super::{
+    Context, signing,
+    templates::{self, Templates},
 };
+use crate::{
+    message::Compiled,
+    secrets::LiveSecret,
+    vendor::{self, Auth, BadUrl, fits_a_header},
+};
+
+/// Longest method, in characters. The longest that is registered has 17.
+const METHOD_CHARS_MAX: usize = 32;
 
 pub(super) const URL: Setting = Setting::optional(
     "url",
@@ -15,13 +23,17 @@ pub(super) const URL: Setting = Setting::optional(
     "Where to send to, http or https. It may be a secret, because many addresses hold a token.",
 );
 
-pub(super) const METHOD: Setting =
-    Setting::new("method", "\"POST\"", "How to send: \"POST\", \"PUT\" or \"PATCH\".");
+pub(super) const METHOD: Setting = Setting::new(
+    "method",
+    "\"POST\"",
+    "How to send: any method but CONNECT and TRACE. GET and HEAD carry no body.",
+);
 
 pub(super) const HEADERS: Setting = Setting::optional(
     "headers",
     "{ X-Team = \"soc\", X-Api-Key = { file = \"/etc/holdfast/secrets/api-key\" } }",
-    "Headers of every request. Each value is a secret in any of its four forms.",
+    "Headers of every request. Each value is a secret in any of its four forms; a text with {{ }} is \
+     a template as `body` is, of which at most 1 KiB comes out.",
 );
 
 pub(super) const BEARER: Setting = Setting::optional(
@@ -39,7 +51,7 @@ pub(super) const BASIC: Setting = Setting::optional(
 pub(super) const COMPRESSION: Setting = Setting::new(
     "compression",
     "\"none\"",
-    "How bodies are compressed: \"none\" or \"gzip\". The receiver must understand it.",
+    "How bodies are compressed: \"none\", \"gzip\" or \"zstd\". The receiver must understand it.",
 );
 
 const USER: Setting =
@@ -58,33 +70,100 @@ pub(super) struct Settings {
     pub(super) method: Method,
     pub(super) headers: Vec<(HeaderName, LiveSecret)>,
     pub(super) auth: Auth,
-    pub(super) gzip: bool,
+    pub(super) compression: Compression,
+    pub(super) signing: Vec<LiveSecret>,
+    pub(super) templates: Templates,
 }
 
-#[derive(Debug)]
-pub(super) enum Auth {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
     None,
-    Bearer(LiveSecret),
-    Basic { user: String, password: LiveSecret },
+    Gzip,
+    Zstd,
 }
 
-pub(super) fn read(section: &Section<'_>) -> Option<Settings> {
+pub(super) fn read(section: &Section<'_>, context: &Context) -> Option<Settings> {
     let url = read_url(section);
-    let method = match section.word(&METHOD, &["POST", "PUT", "PATCH"]) {
-        "PUT" => Method::PUT,
-        "PATCH" => Method::PATCH,
-        _ => Method::POST,
-    };
-    let headers = vendor::headers(section, &HEADERS, &[super::IDEMPOTENCY_KEY]);
+    let method = read_method(section);
+    let signing = signing::read(section);
+    let headers = read_headers(section);
+    let body = templates::read_body(section);
     let auth = read_auth(section);
-    let gzip = section.word(&COMPRESSION, &["none", "gzip"]) == "gzip";
-    let (headers, auth) = (headers?, auth?);
-    if !matches!(auth, Auth::None) && headers.iter().any(|(name, _)| name == header::AUTHORIZATION)
-    {
+    let compression = match section.word(&COMPRESSION, &["none", "gzip", "zstd"]) {
+        "gzip" => Compression::Gzip,
+        "zstd" => Compression::Zstd,
+        _ => Compression::None,
+    };
+    let (method, auth, body) = (method?, auth?, body?);
+    let Headers { fixed, templates } = headers?;
+    let mut names =
+        fixed.iter().map(|(name, _)| name).chain(templates.iter().map(|(name, _)| name));
+    let authorized = names.any(|name| name == header::AUTHORIZATION);
+    let mut all_good = true;
+    if !matches!(auth, Auth::None) && authorized {
         section.fault(HEADERS.name, "`Authorization` is set by `bearer` or `basic` already");
-        return None;
+        all_good = false;
     }
-    Some(Settings { url: url?, method, headers, auth, gzip })
+    if is_bodiless(&method) && (body.is_some() || context.batched) {
+        let problem = format!("a {method} carries no body: leave out `body` and `batch`");
+        section.fault(METHOD.name, problem);
+        all_good = false;
+    }
+    let templates = Templates::new(body, templates);
+    let (url, signing) = (url?, signing?);
+    let settings = Settings { url, method, headers: fixed, auth, compression, signing, templates };
+    all_good.then_some(settings)
+}
+
+/// RFC 9110 sections 9.3.1 and 9.3.2: a body there means nothing, and some receivers refuse it.
+pub(super) fn is_bodiless(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn read_method(section: &Section<'_>) -> Option<Method> {
+    let text = section.text(&METHOD)?;
+    let method = text.parse::<Method>().ok().filter(|_| text.len() <= METHOD_CHARS_MAX);
+    let upper = !text.is_empty() && !text.contains(|c: char| c.is_ascii_lowercase());
+    match method {
+        Some(Method::CONNECT | Method::TRACE) | None => {
+            section.fault(METHOD.name, format!("\"{text}\" is no method to send with"));
+            None
+        }
+        Some(_) if !upper => {
+            section.fault(METHOD.name, "methods are written in capitals");
+            None
+        }
+        method => method,
+    }
+}
+
+struct Headers {
+    fixed: Vec<(HeaderName, LiveSecret)>,
+    templates: Vec<(HeaderName, Compiled)>,
+}
+
+fn read_headers(section: &Section<'_>) -> Option<Headers> {
+    let mut headers = Headers { fixed: Vec::new(), templates: Vec::new() };
+    let given = section.has(HEADERS.name);
+    let Some(table) = section.table(HEADERS.name) else { return (!given).then_some(headers) };
+    let mut own = vec![super::IDEMPOTENCY_KEY, templates::NOTE];
+    if section.has(signing::SIGNING_SECRET.name) {
+        own.extend([signing::ID, signing::TIMESTAMP, signing::SIGNATURE]);
+    }
+    let mut all_good = true;
+    for (name, node) in table.entries() {
+        let header = vendor::header_name(&table, name, &own);
+        let found = match templates::source(node) {
+            Some(source) => Compiled::read(&table, name, source)
+                .zip(header)
+                .map(|(template, header)| headers.templates.push((header, template))),
+            None => vendor::header_value(&table, name, node)
+                .zip(header)
+                .map(|(value, header)| headers.fixed.push((header, value))),
+        };
+        all_good &= found.is_some();
+    }
+    all_good.then_some(headers)
 }
 
 fn read_url(section: &Section<'_>) -> Option<LiveSecret> {
@@ -113,7 +192,7 @@ fn read_auth(section: &Section<'_>) -> Option<Auth> {
         }
         (true, false) => {
             let secret = vendor::resolve(section, BEARER.name, &bearer?)?;
-            fits_a_header(section, BEARER.name, secret).map(Auth::Bearer)
+            fits_a_header(section, BEARER.name, secret).map(Auth::bearer)
         }
         (false, true) => read_basic(&basic?),
     }

@@ -1,5 +1,6 @@
 use std::{fs, io::Read, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use holdfast_model::{Chain, Kind as EventKind, Member};
 
 use super::*;
@@ -79,11 +80,20 @@ async fn a_compressed_body_is_the_same_body() {
         let text = format!("{{\"full_log\":\"{}\"}}", "x".repeat(1000));
         let members: Vec<_> = (0..count).map(|seq| alert(seq, text.clone())).collect();
         let plain = arrived("", &context, members.clone()).await;
-        let seen = arrived("compression = \"gzip\"", &context, members).await;
-        assert_eq!(seen.header("content-encoding"), Some("gzip"));
-        let mut body = Vec::new();
-        flate2::read::GzDecoder::new(&*seen.body).read_to_end(&mut body).unwrap();
-        assert!(body == plain.body && seen.body.len() < body.len());
+        for name in ["gzip", "zstd"] {
+            let more = format!("compression = \"{name}\"");
+            let seen = arrived(&more, &context, members.clone()).await;
+            assert_eq!(seen.header("content-encoding"), Some(name));
+            let body = match name {
+                "zstd" => zstd::decode_all(&*seen.body).unwrap(),
+                _ => {
+                    let mut body = Vec::new();
+                    flate2::read::GzDecoder::new(&*seen.body).read_to_end(&mut body).unwrap();
+                    body
+                }
+            };
+            assert!(body == plain.body && seen.body.len() < body.len(), "{name}");
+        }
     }
 }
 
@@ -132,6 +142,103 @@ async fn a_delivery_counts_when_the_answer_breaks_off_and_is_in_doubt_without_on
     assert_eq!(error.reason, Reason::InDoubt);
 }
 
+#[tokio::test]
+async fn any_method_is_sent_and_some_carry_no_body() {
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "PATCH", "REPORT", "X-ALERT"] {
+        let fake = Fake::start([Act::Say(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())]).await;
+        let table = format!("url = \"{}/in\"\nmethod = \"{method}\"", fake.url);
+        let webhook = build(&KIND, &table, &context()).unwrap();
+        webhook.deliver(&shipment([alert(7, "{}")])).await.unwrap();
+        let seen = fake.only();
+        assert_eq!(seen.line, format!("{method} /in HTTP/1.1"));
+        let bodiless = matches!(method, "GET" | "HEAD");
+        assert_eq!(seen.text(), if bodiless { "" } else { "{}" }, "{method}");
+        assert_eq!(seen.header("content-type").is_some(), !bodiless, "{method}");
+        assert_eq!(seen.header("idempotency-key"), Some("abcdefghij-7.lane"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_and_headers_of_ones_own_are_sent() {
+    let body = r#"{"rule":{"level":12,"description":"a \"b\""},"agent":{"name":"web\r\nX: y"}}"#;
+    let more = "body = '{\"t\": {{ alert.rule.description | tojson }}, \"no\": \"{{ alert.no.such }}\", \"id\": \"{{ event.id }}\", \"s\": \"{{ message.severity }}\"}'\n\
+                headers = { X-Agent = \"{{ alert.agent.name }}\", X-None = \"{{ alert.none }}\", X-Key = \"plain\" }";
+    let seen = arrived(more, &context(), [alert(7, body)]).await;
+    let expected = r#"{"t": "a \"b\"", "no": "", "id": "abcdefghij-7", "s": "high"}"#;
+    assert_eq!(seen.text(), expected);
+    assert_eq!(seen.header("content-type"), Some("application/json"));
+    assert_eq!(seen.header("x-agent"), Some("web  X: y"), "no alert adds a header");
+    assert_eq!((seen.header("x-none"), seen.header("x-key")), (Some(""), Some("plain")));
+    assert_eq!(seen.header("holdfast-note"), None);
+    let more = "body = '{% for e in events %}{{ e.seq }}={{ e.alert.a }};{% endfor %}'\n\
+                headers = { Content-Type = \"text/plain\" }";
+    let two = [alert(1, r#"{"a":1}"#), alert(2, r#"{"a":2}"#)];
+    let seen = arrived(more, &batched(BatchFormat::Ndjson), two).await;
+    assert_eq!(seen.text(), "1=1;2=2;");
+    assert_eq!(seen.header("content-type"), Some("text/plain"));
+}
+
+#[tokio::test]
+async fn a_template_that_errs_sends_the_usual_body_with_a_note_and_is_counted() {
+    #[rustfmt::skip]
+    let table = [
+        ("{{ 1 // 0 }}", "body failed: "),
+        ("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", "fuel"),
+        ("{% for a in range(9999) %}{{ 'x' * 10000 }}{% endfor %}", "more than 16777216 bytes"),
+    ];
+    for (template, expected) in table {
+        let fake = Fake::start([say("200 OK")]).await;
+        let table = format!("url = \"{}\"\nbody = \"{template}\"", fake.url);
+        let webhook = build(&KIND, &table, &context()).unwrap();
+        webhook.deliver(&shipment([alert(7, r#"{"rule":{"level":3}}"#)])).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&fake.only().body).unwrap();
+        assert_eq!(body["rule"]["level"], 3, "{template}");
+        let note = body["holdfast_note"].as_str().unwrap();
+        assert!(note.contains(expected), "{template}: {note}");
+        assert_eq!((webhook.take_template_errors(), webhook.take_template_errors()), (1, 0));
+    }
+    let more = "headers = { X-Bad = \"{{ 1 // 0 }}\", X-Good = \"{{ 1 + 1 }}\" }";
+    let seen = arrived(more, &context(), [alert(7, "{\"a\":1}")]).await;
+    assert_eq!(seen.text(), "{\"a\":1}", "a header's failure is no business of the body's");
+    assert_eq!((seen.header("x-bad"), seen.header("x-good")), (None, Some("2")));
+    assert!(seen.header("holdfast-note").unwrap().starts_with("the template of x-bad failed: "));
+}
+
+#[tokio::test]
+async fn a_signature_is_over_what_is_sent_and_new_for_each_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old");
+    let literal = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let fake = Fake::start([say("200 OK")]).await;
+    let secret = write_secret(&old, literal);
+    let table = format!(
+        "url = \"{}\"\nsigning_secret = [{secret}, \"{literal}\"]\ncompression = \"gzip\"",
+        fake.url
+    );
+    let webhook = build(&KIND, &table, &context()).unwrap();
+    let member = alert(7, "{}");
+    webhook.deliver(&shipment([member.clone()])).await.unwrap();
+    let new = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    write_secret(&old, new);
+    assert!(webhook.refresh_secrets().unwrap());
+    webhook.deliver(&shipment([member])).await.unwrap();
+    let expected = |seen: &Seen, secret: &str| {
+        let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
+        let head = format!("abcdefghij-7.lane.{}.", seen.header("webhook-timestamp").unwrap());
+        let signed = ring::hmac::sign(&key, &[head.as_bytes(), &seen.body].concat());
+        format!("v1,{}", BASE64_STANDARD.encode(signed))
+    };
+    for (seen, first) in fake.seen().iter().zip([literal, new]) {
+        assert_eq!(seen.header("webhook-id"), Some("abcdefghij-7.lane"));
+        let both = format!("{} {}", expected(seen, first), expected(seen, literal));
+        assert_eq!(seen.header("webhook-signature"), Some(both.as_str()));
+    }
+    write_secret(&old, "hunter2hunter2");
+    let error = webhook.refresh_secrets().unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
 fn write_secret(path: &Path, text: &str) -> String {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -174,7 +281,18 @@ fn every_fault_of_the_settings_is_named() {
         ("url = \"ftp://collector\"", "lane.url: it must begin with http"),
         ("url = \"https://u:hunter2@collector\"", "lane.url: it must hold no user and password"),
         ("url = { file = \"/nowhere/url\" }", "the file `/nowhere/url` cannot be read: No such file"),
-        ("url = \"http://a\"\nmethod = \"GET\"", "lane.method: \"GET\" is not one of"),
+        ("url = \"http://a\"\nmethod = \"CONNECT\"", "lane.method: \"CONNECT\" is no method to send with"),
+        ("url = \"http://a\"\nmethod = \"P OST\"", "lane.method: \"P OST\" is no method to send with"),
+        ("url = \"http://a\"\nmethod = \"post\"", "lane.method: methods are written in capitals"),
+        ("url = \"http://a\"\nmethod = \"GET\"\nbody = \"x\"", "lane.method: a GET carries no body"),
+        ("url = \"http://a\"\nbody = \"a\\n{{ alert.\"", "lane.body: it does not compile: line 2 of it: "),
+        ("url = \"http://a\"\nheaders = { A = \"{% if %}\" }", "lane.headers.A: it does not compile: line 1 of it: "),
+        ("url = \"http://a\"\nheaders = { Holdfast-Note = \"x\" }", "this header is Holdfast's own"),
+        ("url = \"http://a\"\nsigning_secret = \"hunter2\"", "lane.signing_secret: it must begin with `whsec_`"),
+        ("url = \"http://a\"\nsigning_secret = []", "lane.signing_secret: give one secret, or two"),
+        ("url = \"http://a\"\nsigning_secret = [\"whsec_AAAA\", { file = \"/nowhere/x\" }, \"c\"]", "give one secret, or two"),
+        ("url = \"http://a\"\nsigning_secret = \"whsec_AAAA\"", "lane.signing_secret: it has 3 bytes"),
+        ("url = \"http://127.0.0.1/\"\nallow_addresses = [\"10.0.0.0/8\"]", "it leads to 127.0.0.1"),
         ("url = \"http://a\"\ncompression = \"br\"", "lane.compression: \"br\" is not one of"),
         ("url = \"http://a\"\nheaders = { \"a b\" = \"x\" }", "lane.headers.a b: it is not a header's name"),
         ("url = \"http://a\"\nheaders = { Host = \"x\" }", "lane.headers.Host: this header is Holdfast's own"),

@@ -107,7 +107,7 @@ impl Xsoar {
         key: &str,
     ) -> Result<Receipt, DeliveryError> {
         let by_problem = key != message.key;
-        if member.in_doubt || by_problem {
+        if member.in_doubt || member.attempt > 1 || by_problem {
             // A problem that was closed opens anew; an event that arrived did so whatever became
             // of its incident.
             let found = self.find(key, by_problem).await?;

@@ -1,7 +1,7 @@
 use holdfast_connectors::destinations;
 use holdfast_model::settings::Setting;
 
-use super::{Part, common, connectors, destination_types, own, source_types, tokens};
+use super::{Part, common, connectors, destination_types, over_http, own, source_types, tokens};
 
 const INTRO: &str = "\
 # Configuration
@@ -52,6 +52,7 @@ pub(crate) fn markdown() -> String {
         let head = format!("[destinations.my-{0}]\ntype = \"{0}\"", kind.name);
         out.push_str(&format!("\n```toml\n{head}\n{example}\n```\n"));
     }
+    table(&mut out, "###", "Keys of every destination over HTTP", &over_http());
     for part in common("destinations.NAME") {
         let title = match part.path.as_str() {
             "destinations.NAME" => "Keys of every destination".to_owned(),

@@ -7,7 +7,7 @@
 mod file;
 mod manual;
 
-use holdfast_connectors::{destinations, sources};
+use holdfast_connectors::{destinations, http, sources};
 use holdfast_model::settings::Setting;
 use holdfast_pipeline::settings as lane;
 
@@ -85,6 +85,14 @@ fn source_types() -> Vec<Part> {
 fn destination_types() -> Vec<Part> {
     let part = |kind: &destinations::Kind| Part::new(kind.name, kind.summary, kind.settings);
     destinations::CATALOG.iter().map(part).collect()
+}
+
+/// The keys of every destination over HTTP.
+fn over_http() -> Part {
+    let kinds = destinations::CATALOG.iter().filter(|kind| kind.http);
+    let names: Vec<_> = kinds.map(|kind| format!("`{}`", kind.name)).collect();
+    let doc = format!("The types {} take these keys, too.", names.join(", "));
+    Part::new("", &doc, http::SETTINGS)
 }
 
 /// The tables that every destination has, under its own, whose path is `name`.

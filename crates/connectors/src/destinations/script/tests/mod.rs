@@ -1,3 +1,5 @@
+mod contract;
+
 use std::{
     io::Write as _,
     os::unix::fs::PermissionsExt,

@@ -1,3 +1,5 @@
+mod network;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_model::{Chain, DeliveryError, Reason, delivery::EXCERPT_BYTES_MAX};
@@ -8,6 +10,7 @@ use super::{
     fake::{Act, Fake, answer, say},
     *,
 };
+use crate::testing::pem;
 
 /// Long enough for anything that happens on loopback.
 const PATIENT: Duration = Duration::from_secs(30);
@@ -15,8 +18,17 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// For what never happens.
 const SHORT: Duration = Duration::from_millis(200);
 
+fn settings(timeout: Duration, tls: bool) -> Settings {
+    Settings { timeout, tls, network: Network::default() }
+}
+
 fn client_for(timeout: Duration) -> Client {
-    client(Settings { timeout, tls: false }).unwrap()
+    client(settings(timeout, false)).unwrap()
+}
+
+/// Trusts what the operator's keys of HTTP say.
+fn client_by(keys: &str) -> Client {
+    client(Settings { network: network::read(keys).unwrap(), ..settings(PATIENT, true) }).unwrap()
 }
 
 fn post(url: &str) -> Request {
@@ -172,9 +184,7 @@ async fn nothing_was_sent_when_nobody_listens_or_the_name_is_unknown() {
             Box::pin(async { Err("no such name".into()) })
         }
     }
-    let settings = Settings { timeout: PATIENT, tls: false };
-    let inner = builder(settings).dns_resolver(Arc::new(NoNames)).build().unwrap();
-    let client = Client { inner, timeout: PATIENT };
+    let client = client_resolving(settings(PATIENT, false), Arc::new(NoNames)).unwrap();
     let error = client.send(post("http://collector.invalid/token-4711"), 10).await.unwrap_err();
     assert_eq!(error.reason, Reason::Dns);
     assert_no_address(&error);
@@ -226,7 +236,7 @@ fn tls_receiver() -> (SocketAddr, rustls::pki_types::CertificateDer<'static>) {
 #[tokio::test]
 async fn a_certificate_decides_between_delivery_and_a_wrong_setting() {
     let (address, _) = tls_receiver();
-    let client = client(Settings { timeout: PATIENT, tls: true }).unwrap();
+    let client = client(settings(PATIENT, true)).unwrap();
     let request = post(&format!("https://localhost:{}/token-4711", address.port()));
     let error = client.send(request, 100).await.unwrap_err();
     assert_eq!(error.reason, Reason::Misconfigured, "{}", Chain(&error));
@@ -234,11 +244,10 @@ async fn a_certificate_decides_between_delivery_and_a_wrong_setting() {
 
     for (host, expected) in [("localhost", None), ("127.0.0.1", Some(Reason::Misconfigured))] {
         let (address, certificate) = tls_receiver();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).unwrap();
-        let settings = Settings { timeout: PATIENT, tls: true };
-        let inner = builder_trusting(settings, roots).build().unwrap();
-        let client = Client { inner, timeout: PATIENT };
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, pem("CERTIFICATE", &certificate)).unwrap();
+        let client = client_by(&format!("tls = {{ ca = {ca:?} }}"));
         let request = post(&format!("https://{host}:{}/", address.port()));
         match (client.send(request, 100).await, expected) {
             (Ok(answer), None) => assert_eq!(answer.body().unwrap(), b"over TLS"),
@@ -264,7 +273,7 @@ async fn a_handshake_that_breaks_sends_nothing() {
             stream.write_all(said).await.unwrap();
             stream.shutdown().await.unwrap();
         });
-        let error = client(Settings { timeout: PATIENT, tls: true })
+        let error = client(settings(PATIENT, true))
             .unwrap()
             .send(post(&format!("https://{address}/")), 10)
             .await
