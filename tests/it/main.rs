@@ -9,6 +9,7 @@
 mod support;
 
 mod architecture;
+mod clients;
 mod damage;
 mod dead_letters;
 mod faulty_config;
