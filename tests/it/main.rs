@@ -15,6 +15,7 @@ mod cli;
 mod cli_pull;
 mod cli_queue;
 mod cli_top;
+mod clients;
 mod damage;
 mod dead_letters;
 mod faulty_config;
