@@ -23,3 +23,4 @@ mod render;
 mod secrecy;
 mod shutdown;
 mod signatures;
+mod way_out;
