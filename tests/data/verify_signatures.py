@@ -7,11 +7,13 @@ about each. The first line of its output is its port.
 
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
 KNOWN = {'/old': Webhook(sys.argv[1]), '/new': Webhook(sys.argv[2])}
+ONE_AT_A_TIME = threading.Lock()
 SIGNED = ('webhook-id', 'webhook-timestamp', 'webhook-signature')
 
 
@@ -19,7 +21,7 @@ def verifies(webhook, body, headers):
     try:
         webhook.verify(body, headers, json_parse=False)
         return True
-    except WebhookVerificationError:
+    except (WebhookVerificationError, UnicodeDecodeError):
         return False
 
 
@@ -48,7 +50,7 @@ class Receiver(BaseHTTPRequestHandler):
         verified = verifies(webhook, body, headers)
         believed = [what for what, body_, headers_ in changed(body, headers)
                     if verified and verifies(webhook, body_, headers_)]
-        print(json.dumps({
+        said = json.dumps({
             'path': self.path,
             'verified': verified,
             'believed_though_changed': believed,
@@ -56,7 +58,9 @@ class Receiver(BaseHTTPRequestHandler):
             'id': headers['webhook-id'],
             'signatures': len(headers['webhook-signature'].split(' ')),
             'body': body.decode(),
-        }), flush=True)
+        })
+        with ONE_AT_A_TIME:
+            print(said, flush=True)
         self.send_response(204 if verified else 400)
         self.send_header('Content-Length', '0')
         self.end_headers()

@@ -36,3 +36,4 @@ mod servers;
 mod shutdown;
 mod signatures;
 mod soc;
+mod way_out;

@@ -51,6 +51,11 @@ pub(crate) struct Fact {
     pub(crate) value: String,
 }
 
+/// One value of an alert as text; `None` when it is missing or empty.
+pub(crate) fn fact(alert: &Value, pointer: &str) -> Option<String> {
+    facts::text(alert, pointer)
+}
+
 /// An event as a person reads it.
 #[derive(Debug)]
 pub(crate) struct Message {

@@ -5,7 +5,10 @@
 //!
 //! The text is the operator's, mark-up included, so it is not escaped; `| e` is not HTML here.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use holdfast_model::settings::{Section, Setting};
 use minijinja::{Environment, UndefinedBehavior, context};
@@ -48,7 +51,10 @@ struct Limited {
 
 /// The operator's template, if there is one.
 #[derive(Debug)]
-pub(crate) struct Template(Option<Compiled>);
+pub(crate) struct Template {
+    compiled: Option<Compiled>,
+    errors: AtomicU64,
+}
 
 // === impl Compiled ===
 
@@ -107,16 +113,25 @@ impl Template {
     /// Reads the key and reports a template that does not compile.
     pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
         if section.node(TEMPLATE.name).is_none() {
-            return Some(Self(None));
+            return Some(Self::of(None));
         }
         let source = section.text(&TEMPLATE)?;
-        Compiled::read(section, TEMPLATE.name, source).map(|compiled| Self(Some(compiled)))
+        Compiled::read(section, TEMPLATE.name, source).map(|compiled| Self::of(Some(compiled)))
+    }
+
+    fn of(compiled: Option<Compiled>) -> Self {
+        Self { compiled, errors: AtomicU64::new(0) }
+    }
+
+    /// How often it has erred since the last call.
+    pub(crate) fn take_errors(&self) -> u64 {
+        self.errors.swap(0, Ordering::Relaxed)
     }
 
     /// The operator's text; `None` when there is no template, so that the usual message is sent.
     /// A template that errs gives the usual text with a note.
     pub(crate) fn render(&self, message: &Message) -> Option<String> {
-        let compiled = self.0.as_ref()?;
+        let compiled = self.compiled.as_ref()?;
         let values = context! {
             alert => minijinja::Value::from_serialize(&message.alert),
             event => context! { id => message.id, kind => message.kind.as_str(), received_at => message.at },
@@ -127,7 +142,10 @@ impl Template {
             Err(TemplateError::TooLong { begun, .. }) => {
                 clip(&begun, OUTPUT_BYTES_MAX / 4).into_owned()
             }
-            Err(error) => format!("{}\n\n[the template failed: {error}]", message.plain()),
+            Err(error) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+                format!("{}\n\n[the template failed: {error}]", message.plain())
+            }
         })
     }
 }

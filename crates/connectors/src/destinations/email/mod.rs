@@ -105,6 +105,10 @@ impl Destination for Email {
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         Ok(self.login.as_ref().map_or(Ok(false), |login| login.password.refresh())?)
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.template.take_errors()
+    }
 }
 
 // === impl Email ===

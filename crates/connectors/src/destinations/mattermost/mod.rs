@@ -112,6 +112,10 @@ impl Destination for Mattermost {
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         self.api.refresh()
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.template.take_errors()
+    }
 }
 
 // === impl Mattermost ===

@@ -131,6 +131,10 @@ impl Destination for PagerDuty {
         let (key, api) = (self.routing_key.refresh(), self.api.refresh());
         Ok(key? | api?)
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.template.take_errors()
+    }
 }
 
 // === impl PagerDuty ===

@@ -76,7 +76,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes the files under names like Wazuh's: `<script>-<seconds>-<random>.alert`.
+    /// Writes the files under names like Wazuh's: `<script>-<seconds>-<random>.alert`. That of the
+    /// options gets a line break, as there.
     pub(super) fn write(
         &self,
         script: &str,
@@ -91,18 +92,17 @@ impl Folder {
         let files = Files { alert: path("alert"), options: options.map(|_| path("options")) };
         write_private(&files.alert, alert)?;
         if let (Some(path), Some(options)) = (&files.options, options) {
-            write_private(path, options.as_bytes())?;
+            write_private(path, format!("{options}\n").as_bytes())?;
         }
         Ok(files)
     }
 }
 
-/// The text and a line break, as Wazuh writes both files.
 fn write_private(path: &Path, text: &[u8]) -> Result<(), FileError> {
     let failed = |error| FileError::Write(path.to_owned(), error);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(text).and_then(|()| file.write_all(b"\n")).map_err(failed)
+    file.write_all(text).map_err(failed)
 }
 
 fn remove(path: &Path) {

@@ -16,6 +16,7 @@ mod files;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::{
     collections::HashMap,
@@ -60,6 +61,8 @@ hook_url = "https://soar.example/hook"
         &settings::API_KEY,
         &settings::HOOK_URL,
         &settings::OPTIONS,
+        &settings::ALERT_FORMAT,
+        &settings::MAX_LOG,
         &settings::DEBUG,
         &settings::REQUEST_TIMEOUT,
         &settings::REQUEST_RETRIES,
@@ -85,6 +88,8 @@ struct Script {
     api_key: Option<LiveSecret>,
     hook_url: Option<LiveSecret>,
     options: Option<LiveSecret>,
+    /// The alert file is in Wazuh's text format, with so much of the log.
+    text_log_max: Option<usize>,
     debug: bool,
     request_timeout: Duration,
     request_retries: u32,
@@ -171,7 +176,11 @@ impl Script {
 
     /// Looks at the script and writes its files.
     async fn files(&self, member: &Member) -> Result<Files, DeliveryError> {
-        let alert = body::single(member, Shape::Bare)?;
+        let mut alert = body::single(member, Shape::Bare)?.to_vec();
+        match self.text_log_max {
+            Some(log_bytes_max) => alert = text::of(&alert, log_bytes_max),
+            None => alert.push(b'\n'),
+        }
         let (path, folder, name) = (self.path(), self.folder.clone(), self.name.clone());
         let options = self.options.as_ref().map(LiveSecret::current);
         let write = move || {

@@ -49,6 +49,16 @@ pub(super) const OPTIONS: Setting = Setting::optional(
     "The text of the options file, whose path is the fifth argument. A secret.",
 );
 
+pub(super) const ALERT_FORMAT: Setting = Setting::new(
+    "alert_format",
+    "\"json\"",
+    "The alert file: \"json\", the alert on one line, or \"text\", Wazuh's seven lines key='value', \
+     which it writes when an <integration> does not say json.",
+);
+
+pub(super) const MAX_LOG: Setting =
+    Setting::new("max_log", "165", "How much of the log a \"text\" file has, 165 to 1024 bytes.");
+
 pub(super) const DEBUG: Setting = Setting::new(
     "debug",
     "false",
@@ -103,6 +113,8 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     let api_key = given(section, &API_KEY);
     let hook_url = given(section, &HOOK_URL);
     let options = given(section, &OPTIONS);
+    let is_text = section.word(&ALERT_FORMAT, &["json", "text"]) == "text";
+    let max_log = section.count(&MAX_LOG, 165..=1024) as usize;
     let debug = section.bool(&DEBUG);
     let bounds = Duration::from_secs(1)..=Duration::from_secs(600);
     let request_timeout = section.duration(&REQUEST_TIMEOUT, bounds);
@@ -127,6 +139,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
         api_key: api_key?,
         hook_url: hook_url?,
         options: options?,
+        text_log_max: is_text.then_some(max_log),
         debug,
         request_timeout,
         request_retries,

@@ -128,6 +128,10 @@ impl Destination for ServiceNow {
         let api = self.api.refresh();
         Ok(oauth? | api?)
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.form.template.take_errors()
+    }
 }
 
 // === impl ServiceNow ===

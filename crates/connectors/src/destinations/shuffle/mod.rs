@@ -112,6 +112,10 @@ impl Destination for Shuffle {
         }
         Ok(changed)
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.template.take_errors()
+    }
 }
 
 // === impl Shuffle ===

@@ -207,6 +207,10 @@ impl Destination for Slack {
             Transport::Webhook(api) | Transport::Bot { api, .. } => api.refresh(),
         }
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.look.template.take_errors()
+    }
 }
 
 // === impl Slack ===

@@ -147,6 +147,10 @@ impl Destination for Syslog {
         });
         Ok(Delivered::Each(each.collect()))
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.writer.take_template_errors()
+    }
 }
 
 // === impl Syslog ===

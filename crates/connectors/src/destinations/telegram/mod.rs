@@ -191,6 +191,10 @@ impl Destination for Telegram {
         let (token, api) = (self.token.refresh(), self.api.refresh());
         Ok(token? | api?)
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.template.take_errors()
+    }
 }
 
 // === impl Telegram ===

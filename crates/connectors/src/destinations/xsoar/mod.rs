@@ -95,6 +95,10 @@ impl Destination for Xsoar {
         let (key, api) = (self.credentials.refresh(), self.api.refresh());
         Ok(key? | api?)
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.template.take_errors()
+    }
 }
 
 // === impl Xsoar ===

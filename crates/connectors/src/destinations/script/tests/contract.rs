@@ -13,8 +13,7 @@ const WRITE_DOWN: &str = r#"
     echo "stdin=$(readlink /proc/self/fd/0)"
     echo "key=$HOLDFAST_KEY"
     echo "extra=$EXTRA"
-    echo "alert=$(stat -c %a "$1") $(cat "$1")"
-    echo "ends=$(tail -c 1 "$1" | od -An -tx1 | tr -d ' ')"
+    echo "alert=$(stat -c %a "$1") $(tr '\n' '|' < "$1")"
     if [ -n "$5" ]; then echo "options=$(stat -c %a "$5") $(cat "$5")"; fi
 } > "$WAZUH_PATH/seen"
 "#;
@@ -25,7 +24,7 @@ struct Row {
     body: &'static [u8],
     /// Arguments 2 to 8; the file of the options is written `OPTIONS`.
     arguments: &'static [&'static str],
-    /// What is in the alert's file, without its line break.
+    /// What is in the alert's file, with `|` for a line break.
     alert: &'static str,
     options: Option<&'static str>,
     extra: &'static str,
@@ -44,7 +43,7 @@ const PLAIN: Row = Row {
     settings: "",
     body: b"{\"rule\": {\"level\": 3}}",
     arguments: &["", "", "", "", "10", "3", "> /dev/null 2>&1"],
-    alert: "{\"rule\": {\"level\": 3}}",
+    alert: "{\"rule\": {\"level\": 3}}|",
     options: None,
     extra: "",
     end: "exit 0",
@@ -71,10 +70,13 @@ const TABLE: &[Row] = &[
         arguments: &["", "", "", "", "120", "0", "> /dev/null 2>&1"], ..PLAIN },
     Row { what: "a variable of one's own", settings: "env = { EXTRA = \"x y\" }", extra: "x y", ..PLAIN },
     Row { what: "the alert is one line", body: b"{\n \"a\": \"b  c\",\r\n \"n\": 1.50 }",
-        alert: "{\"a\":\"b  c\",\"n\":1.50}", ..PLAIN },
+        alert: "{\"a\":\"b  c\",\"n\":1.50}|", ..PLAIN },
     Row { what: "nothing in it is the shell's", body: b"{\"a\":\"$(id) `id` ' \\\" ; > x\"}",
-        alert: "{\"a\":\"$(id) `id` ' \\\" ; > x\"}", ..PLAIN },
-    Row { what: "it is UTF-8", body: b"{\"a\":\"\xff\xc3\xa9\"}", alert: "{\"a\":\"\u{fffd}\u{e9}\"}", ..PLAIN },
+        alert: "{\"a\":\"$(id) `id` ' \\\" ; > x\"}|", ..PLAIN },
+    Row { what: "it is UTF-8", body: b"{\"a\":\"\xff\xc3\xa9\"}", alert: "{\"a\":\"\u{fffd}\u{e9}\"}|", ..PLAIN },
+    Row { what: "the other format has seven lines", settings: "alert_format = \"text\"",
+        body: b"{\"timestamp\":\"t\",\"location\":\"l\",\"rule\":{\"id\":\"7\",\"level\":3,\"description\":\"d\"},\"full_log\":\"a;b\",\"data\":{\"srcip\":\"10.0.0.1\"}}",
+        alert: "alertdate='t'|alertlocation='l'|ruleid='7'|alertlevel='3'|ruledescription='d'|alertlog='a,b'|srcip='10.0.0.1'", ..PLAIN },
     Row { what: "words on success are no failure", end: "echo said >&2; exit 0", ..PLAIN },
     Row { what: "1: again", end: "echo out; echo err >&2; exit 1",
         reason: Some(Reason::ServerFault), status: Some(1), output: "out", ..PLAIN },
@@ -132,7 +134,6 @@ fn judge(row: &Row, home: &Home, sent: Result<Delivered, DeliveryError>) {
     assert_eq!((one("stdin="), one("key=")), ("/dev/null", "abcdefghij-7.lane"), "{what}");
     assert_eq!(one("extra="), row.extra, "{what}");
     assert_eq!(one("alert="), format!("600 {}", row.alert), "{what}");
-    assert_eq!(one("ends="), "0a", "{what}");
     assert_eq!(lines(&seen, "options=").first().copied(), row.options, "{what}");
     match (sent, row.reason) {
         (Ok(Delivered::All(receipt)), None) => {

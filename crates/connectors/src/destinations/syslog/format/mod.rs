@@ -103,6 +103,10 @@ impl Writer {
         Some(Self { format, facility, hostname, template: Template::read(section)? })
     }
 
+    pub(super) fn take_template_errors(&self) -> u64 {
+        self.template.take_errors()
+    }
+
     /// One message, without framing.
     pub(super) fn line(&self, member: &Member) -> Result<Vec<u8>, DeliveryError> {
         let message = Message::of(member);
