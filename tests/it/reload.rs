@@ -128,6 +128,13 @@ fn a_new_lane_begins_where_it_says_and_one_that_is_gone_keeps_its_events() {
     gateway.reloaded(&(first + &all));
     b.wait_for(15);
     assert_eq!(sorted(&b), (0..15).collect::<Vec<_>>(), "nothing twice");
+
+    // A person gives up what the other one holds; what runs cannot be given up so.
+    assert_eq!(gateway.post("/v1/destinations/first/purge", &json!({})).status, 409);
+    let answer = gateway.post("/v1/destinations/new/purge", &json!({}));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let ledger = answer.json()["ledger"].clone();
+    assert_eq!((&ledger["pending"], &ledger["purged"]), (&json!(0), &json!(3)));
     gateway.finish();
 }
 
@@ -149,6 +156,7 @@ fn a_renamed_lane_takes_over_position_retries_dead_letters_and_keys() {
     let report = gateway.reloaded(&renamed);
     assert_eq!(report["renamed"], json!([{ "from": "old", "to": "new" }]));
     assert_eq!(gateway.get("/v1/destinations/old").status, 404);
+    assert!(!gateway.get("/metrics").text.contains("destination_state{destination=\"old\""));
     let ledger = gateway.lane("new")["ledger"].clone();
     assert_eq!((&ledger["delivered"], &ledger["dead"]), (&json!(2), &json!(1)));
     let letters = gateway.dead_letters("destination=new");

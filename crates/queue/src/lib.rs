@@ -99,7 +99,7 @@ pub trait QueueEngine: Send + Sync {
     fn lanes(&self) -> Vec<LaneSummary>;
 
     /// Settles all that a lane has not settled as expired (an orphan's end) or purged.
-    async fn abandon_lane(&self, lane: &Name) -> Result<u64, QueueError>;
+    async fn abandon_lane(&self, lane: &Name, end: DeadEnd) -> Result<u64, QueueError>;
 
     /// One page of dead letters, oldest first within an owner.
     async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage, QueueError>;

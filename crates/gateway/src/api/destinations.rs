@@ -8,7 +8,7 @@ use axum::{
 };
 use holdfast_model::{LaneState, Ledger, Name, Timestamp};
 use holdfast_pipeline::{LaneHandle, LaneView};
-use holdfast_queue::{AuditEntry, LaneSummary, QueueEngine, QueueError, ReadLimit};
+use holdfast_queue::{AuditEntry, DeadEnd, LaneSummary, QueueEngine, QueueError, ReadLimit};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -199,6 +199,25 @@ pub(crate) async fn retry_now(
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.retry_now().await?;
     api.note(&who, "retry-now", &name, String::new()).await;
+    one(&api, &name).await
+}
+
+/// What an orphan holds is given up; its dead letters stay.
+pub(crate) async fn purge(
+    State(api): State<Arc<Api>>,
+    Extension(Caller(who)): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Lane>, Problem> {
+    let lanes = api.engine.lanes();
+    let missing = || Problem::new(Kind::NotFound, format!("there is no destination `{name}`"));
+    let lane = lanes.iter().find(|lane| lane.name.as_str() == name).ok_or_else(missing)?;
+    if lane.open || api.lanes.contains(&lane.name) {
+        let detail = format!("`{name}` is configured; only what an orphan holds can be purged");
+        return Err(Problem::new(Kind::NotAllowed, detail));
+    }
+    let purged = api.engine.abandon_lane(&lane.name, DeadEnd::Purged).await?;
+    api.metrics.dropped(&name, "purged", purged);
+    api.note(&who, "purge", &name, purged.to_string()).await;
     one(&api, &name).await
 }
 

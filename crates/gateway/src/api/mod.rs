@@ -128,6 +128,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/destinations/{name}/pause", post(destinations::pause))
         .route("/v1/destinations/{name}/resume", post(destinations::resume))
         .route("/v1/destinations/{name}/retry-now", post(destinations::retry_now))
+        .route("/v1/destinations/{name}/purge", post(destinations::purge))
         .route("/v1/dead-letters/purge", post(dead_letters::purge))
         .route("/v1/dead-letters/{id}", axum::routing::delete(dead_letters::remove))
         .route("/v1/dead-letters/{id}/replay", post(dead_letters::replay))
