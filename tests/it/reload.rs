@@ -364,3 +364,32 @@ fn what_needs_a_restart_is_named() {
     receiver.wait_for(2);
     gateway.finish();
 }
+
+#[test]
+fn a_changed_order_and_express_level_skip_and_repeat_nothing() {
+    let receiver = Receiver::willing();
+    let mut gateway = gateway(&webhook("siem", &receiver, ""));
+    gateway.post("/v1/destinations/siem/pause", &json!({}));
+    let settings = [
+        "express_level = 12",
+        "express_level = 7",
+        "order = \"key\"\norder_key = \"rule.id\"\nexpress_level = 10",
+        "order = \"strict\"",
+        "",
+    ];
+    let batch =
+        |n: u64| (n * 20..n * 20 + 20).map(|n| alert_of_level(n, [3, 8, 11, 15][n as usize % 4]));
+    gateway.accept(&batch(0).collect::<String>());
+    for (n, keys) in (1..).zip(settings) {
+        let report = gateway.reloaded(&webhook("siem", &receiver, keys));
+        assert_eq!(report["changed"], json!(["siem"]), "{keys}");
+        gateway.accept(&batch(n).collect::<String>());
+        if n == 2 {
+            // Some of it goes under way, and more comes under other settings.
+            gateway.post("/v1/destinations/siem/resume", &json!({}));
+        }
+    }
+    gateway.wait_for_term("siem", "delivered", 120);
+    assert_eq!(sorted(&receiver), (0..120).collect::<Vec<_>>());
+    gateway.finish();
+}

@@ -6,13 +6,15 @@
 //!                                     └ replay jobs put dead letters back
 //! ```
 //!
-//! Deciding is pure ([`filter`], [`settlement`], [`backoff`], [`breaker`], [`pace`]); acting is at
-//! the edges ([`intake`], [`lane`], [`jobs`], [`operator`]). Nothing here knows a vendor, HTTP or sled.
+//! Deciding is pure ([`filter`], [`order`], [`storm`], [`settlement`], [`backoff`], [`breaker`],
+//! [`pace`]); acting is at the edges ([`intake`], [`lane`], [`jobs`], [`operator`]). Nothing here knows
+//! a vendor, HTTP or sled.
 
 pub mod backoff;
 pub mod breaker;
 pub mod canary;
 pub mod clock;
+mod fields;
 pub mod filter;
 pub mod intake;
 pub mod jobs;
@@ -20,12 +22,15 @@ pub mod lane;
 pub mod lanes;
 pub mod metrics;
 pub mod operator;
+pub mod order;
 mod osmatch;
 pub mod pace;
 pub mod settings;
 pub mod settlement;
+pub mod storm;
 
 pub use clock::Clock;
+pub use fields::Path;
 pub use intake::QueueIntake;
 pub use lane::{LaneConfig, LaneHandle, LaneView};
 pub use lanes::Lanes;

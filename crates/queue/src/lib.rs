@@ -72,12 +72,23 @@ pub trait QueueEngine: Send + Sync {
     /// `in_order`: nothing of it was under way.
     async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError>;
 
-    /// The lane `old`, which nobody has open, is called `new` from now on, with its position,
-    /// ledger, retries, dead letters and jobs. Whether it happened, or not, survives a crash.
+    /// The lane `old`, which nobody has open, is called `new` from now on, with its positions,
+    /// ledger, retries, dead letters, windows, links and jobs. Whether it happened, or not, survives a crash.
     async fn adopt_lane(&self, old: &Name, new: &Name) -> Result<Adoption, QueueError>;
 
     /// How much of the log an open lane may hold back. Judged at every round of upkeep.
     async fn limit_lane(&self, lane: &Name, limit: BacklogLimit) -> Result<(), QueueError>;
+
+    /// From the head on, events at or above this level are the lane's express class, which has a
+    /// position of its own. `None`: from the head on there is none.
+    async fn set_express(&self, lane: &Name, level: Option<u16>)
+    -> Result<ExpressOpen, QueueError>;
+
+    /// What remote systems made of an event, a link a lane.
+    async fn links_of(&self, seq: Seq) -> Result<Vec<LaneLink>, QueueError>;
+
+    /// The event of which a lane's remote system made the thing with this id.
+    async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError>;
 
     /// The events from `from` on, as many as fit into `limit`. Empty at the head.
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError>;

@@ -6,9 +6,9 @@
 //!
 //! While they follow, the marker says whose they are: [`State::owner_now`].
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
-use holdfast_model::Name;
+use holdfast_model::{Name, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,10 +16,10 @@ use crate::{
         group::{Change, Group},
         keys,
         lane::LANE_PARTS_MAX,
-        state::{Row, State, bare, failed},
+        state::{Row, State, bare, failed, get},
     },
     error::QueueError,
-    record::{Sealed, part_key, parts_of},
+    record::{self, Sealed, part_key, parts_of},
     store::{Store, Write},
     types::{Adoption, DeadId},
 };
@@ -79,6 +79,8 @@ pub(super) fn step(state: &mut State, group: &mut Group) -> Result<bool, QueueEr
     // The store must show all there is.
     group.close(state)?;
     let moved = move_retries(state, group, &old, &new)?
+        || move_windows(state, group, &old, &new)?
+        || move_links(state, group, &old, &new)?
         || move_dead(state, group, &old, &new)?
         || move_job(state, group, &old, &new)?;
     if !moved {
@@ -131,6 +133,48 @@ fn move_dead(
     group.touch_owner(new.as_str());
     group.finish(state, rest)?;
     Ok(true)
+}
+
+fn move_windows(
+    state: &mut State,
+    group: &mut Group,
+    old: &Name,
+    new: &Name,
+) -> Result<bool, QueueError> {
+    let (from, to) = (keys::windows(old.as_str()), keys::windows(new.as_str()));
+    let rows = first_rows(&*state.store, &from)?;
+    let rest = group.begin(state, renamed(&rows, &from, &to), 0)?;
+    group.finish(state, rest)?;
+    Ok(!rows.is_empty())
+}
+
+/// Both ways: what a remote system answers finds its event, and an event what was made of it.
+fn move_links(
+    state: &mut State,
+    group: &mut Group,
+    old: &Name,
+    new: &Name,
+) -> Result<bool, QueueError> {
+    let (from, to) = (keys::linked_of(old.as_str()), keys::linked_of(new.as_str()));
+    let rows = first_rows(&*state.store, &from)?;
+    let mut change = renamed(&rows, &from, &to);
+    // Several remote ids may belong to one event, which has one link.
+    let mut events = BTreeSet::new();
+    for (key, value) in &rows {
+        // A damaged one goes over as it is.
+        events.extend(record::open::<Seq>(key, value).ok());
+    }
+    for seq in events {
+        let key = part_key(&keys::link(seq, old.as_str()), 0);
+        if let Some(value) = get(&*state.store, &key)? {
+            let put = part_key(&keys::link(seq, new.as_str()), 0);
+            change.puts.push(Write::Put(put, value));
+            change.removes.push(key);
+        }
+    }
+    let rest = group.begin(state, change, 0)?;
+    group.finish(state, rest)?;
+    Ok(!rows.is_empty())
 }
 
 /// A replay job of the old lane goes on with the new one.
@@ -202,8 +246,8 @@ impl State {
     /// Does what a crash left of an adoption. Boxes and jobs are loaded, the lanes not yet.
     pub(crate) fn finish_adoption(&mut self) -> Result<(), QueueError> {
         let store = Arc::clone(&self.store);
-        let Some(bytes) = super::state::get(&*store, keys::ADOPTION)? else { return Ok(()) };
-        self.adoption = Some(crate::record::open(keys::ADOPTION, &bytes)?);
+        let Some(bytes) = get(&*store, keys::ADOPTION)? else { return Ok(()) };
+        self.adoption = Some(record::open(keys::ADOPTION, &bytes)?);
         let mut group = Group::default();
         while step(self, &mut group)? {}
         group.close(self)?;

@@ -13,10 +13,11 @@ use crate::{
         read::{self, End},
         settle::part_keys,
         state::State,
+        windows,
     },
     error::QueueError,
     spans::Spans,
-    types::{Backlog, BacklogLimit, DeadEnd, LaneOpen, Start, StoredState},
+    types::{Backlog, BacklogLimit, DeadEnd, ExpressOpen, LaneOpen, Start, StoredState},
 };
 
 pub(super) fn open(
@@ -25,7 +26,6 @@ pub(super) fn open(
     name: &Name,
     start: Start,
 ) -> Result<LaneOpen, QueueError> {
-    group.reserve(state, 1)?;
     if !state.lanes.contains_key(name) {
         let (position, before) = match start {
             Start::New => (state.meta.next_seq, state.meta.events_total),
@@ -39,7 +39,10 @@ pub(super) fn open(
         let lane = Lane::new(Spans::new(position, &[]), before, state.now);
         state.lanes.insert(name.clone(), lane);
     }
+    group.close(state)?;
+    let windows = windows::load(state, group, name)?;
     let now = state.now;
+    group.reserve(state, 1)?;
     let lane = state.lane(name)?;
     // Only the first to open it has to do with what may have been under way.
     let unclean = std::mem::take(&mut lane.in_doubt);
@@ -54,6 +57,8 @@ pub(super) fn open(
         active_ms: lane.active_ms,
         unclean,
         keyed_as: lane.keyed_as.clone(),
+        express: lane.express.open(),
+        windows,
     })
 }
 
@@ -86,6 +91,23 @@ pub(super) fn close(
     lane.backlog = Backlog::default();
     group.touch_lane(name);
     Ok(())
+}
+
+/// From the head on, events at or above `level` are the lane's express class.
+pub(super) fn set_express(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+    level: Option<u16>,
+) -> Result<ExpressOpen, QueueError> {
+    group.reserve(state, 1)?;
+    let head = state.meta.next_seq;
+    let lane = state.lane(name)?;
+    let lowest = lane.lowest();
+    lane.express.set_level(level, head, lowest)?;
+    let open = lane.express.open();
+    group.touch_lane(name);
+    Ok(open)
 }
 
 /// Settles everything a lane holds, as expired or purged: an orphan's end.
@@ -128,9 +150,12 @@ pub(super) fn abandon(
     let lane = state.lane(name)?;
     let unread =
         log_end.events_total.saturating_sub(before).saturating_sub(lane.spans.count_above());
+    let unread = unread.saturating_add_signed(-lane.express.ahead);
     *lane.counters.of(end) += unread;
     lane.spans = Spans::new(log_end.head, &[]);
+    lane.express.end(log_end.head);
     group.touch_lane(name);
+    windows::remove_all(state, group, name)?;
     Ok(given_up + unread)
 }
 

@@ -6,11 +6,13 @@ mod aside;
 mod backlog;
 mod dead;
 pub mod export;
+mod express;
 mod group;
 mod idempotency;
 mod keys;
 mod lane;
 mod lanes;
+mod links;
 mod load;
 mod port;
 mod read;
@@ -19,6 +21,7 @@ mod shared;
 mod state;
 mod upkeep;
 pub mod verify;
+mod windows;
 mod writer;
 
 use std::{

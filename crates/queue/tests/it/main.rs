@@ -7,10 +7,12 @@
 mod adopt;
 mod append;
 mod bed;
+mod beside;
 mod crash;
 mod damage;
 mod dead;
 mod disk;
+mod express;
 mod failure;
 mod keys;
 mod lanes;
