@@ -10,6 +10,10 @@ mod support;
 
 mod architecture;
 mod canary;
+mod cli;
+mod cli_pull;
+mod cli_queue;
+mod cli_top;
 mod damage;
 mod dead_letters;
 mod faulty_config;
@@ -25,4 +29,6 @@ mod reload;
 mod reload_storm;
 mod render;
 mod secrecy;
+mod servers;
 mod shutdown;
+mod soc;

@@ -27,6 +27,21 @@ fn render(config: &Path, destination: &str, alert: &Path) -> Said {
 }
 
 #[test]
+fn the_request_is_shown_to_programs_too() {
+    let config = config();
+    let file = config.write(9);
+    let alert = config.file("alert.json");
+    fs::write(&alert, alerts::alert(7)).unwrap();
+    let (file, alert) = (file.to_str().unwrap(), alert.to_str().unwrap());
+    let said = binary::run(&["render", "hook", "--json", "--alert", alert, "--config", file]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let shown: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let request = shown["requests"][0].as_str().unwrap();
+    assert!(request.starts_with("POST ") && request.contains("rendered00-1.hook"), "{request}");
+    assert!(SECRETS.iter().all(|secret| !request.contains(secret)), "{request}");
+}
+
+#[test]
 fn the_request_is_shown_whole_and_without_secrets() {
     let config = config();
     let file = config.write(9);

@@ -256,6 +256,7 @@ impl Core {
             jobs_wake: Arc::clone(&self.jobs_wake),
             jobs_lock: Arc::clone(&self.jobs_lock),
             reloader,
+            stop: self.stages.rest.clone(),
         })?;
         let router = api::router(Arc::new(api));
         let task = api::serve(listener, router, self.stages.rest.clone());

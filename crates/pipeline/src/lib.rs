@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Deciding is pure ([`filter`], [`order`], [`storm`], [`settlement`], [`backoff`], [`breaker`],
-//! [`pace`]); acting is at the edges ([`intake`], [`lane`], [`jobs`], [`operator`]). Nothing here knows
-//! a vendor, HTTP or sled.
+//! [`pace`]); acting is at the edges ([`intake`], [`lane`], [`jobs`], [`operator`]). Nothing here
+//! knows a vendor, HTTP or sled.
 
 pub mod backoff;
 pub mod breaker;

@@ -220,13 +220,13 @@ pub const SETTINGS: &[&Setting] = &[
     &IN_DOUBT,
     &START,
     &POISON_LIMIT,
+    &ORDER,
+    &ORDER_KEY,
+    &EXPRESS_LEVEL,
     &MAX_BACKLOG,
     &ON_OVERFLOW,
     &CANARY,
     &RENAMED_FROM,
-    &ORDER,
-    &ORDER_KEY,
-    &EXPRESS_LEVEL,
 ];
 /// Of `digest` and of `dedup`.
 pub const STORM_SETTINGS: &[&Setting] = &[&BY, &STORM_WINDOW];
@@ -273,14 +273,14 @@ pub struct LaneSettings {
     pub batch_format: &'static str,
     pub retry: RetrySettings,
     pub breaker: BreakerSettings,
-    pub max_backlog: MaxBacklog,
-    pub on_overflow: OnOverflow,
-    pub canary: Option<Duration>,
-    pub renamed_from: Option<Name>,
     pub order: Order,
     /// Events at or above it have a position of their own.
     pub express_level: Option<u16>,
     pub storm: Option<StormSettings>,
+    pub max_backlog: MaxBacklog,
+    pub on_overflow: OnOverflow,
+    pub canary: Option<Duration>,
+    pub renamed_from: Option<Name>,
 }
 
 impl RetrySettings {

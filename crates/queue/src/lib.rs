@@ -34,7 +34,7 @@ mod spans;
 pub mod store;
 mod types;
 
-pub use engine::{Commits, Engine, Limits, export, verify};
+pub use engine::{Commits, Engine, Limits, compact, export, import, renew, verify};
 pub use error::QueueError;
 pub use spans::{Span, Spans};
 pub use types::*;
@@ -68,17 +68,6 @@ pub trait QueueEngine: Send + Sync {
     /// Finds or makes the lane, and says where it stands.
     async fn open_lane(&self, lane: &Name, start: Start) -> Result<LaneOpen, QueueError>;
 
-    /// Nobody sends for this lane any more: it is an orphan until somebody opens it again.
-    /// `in_order`: nothing of it was under way.
-    async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError>;
-
-    /// The lane `old`, which nobody has open, is called `new` from now on, with its positions,
-    /// ledger, retries, dead letters, windows, links and jobs. Whether it happened, or not, survives a crash.
-    async fn adopt_lane(&self, old: &Name, new: &Name) -> Result<Adoption, QueueError>;
-
-    /// How much of the log an open lane may hold back. Judged at every round of upkeep.
-    async fn limit_lane(&self, lane: &Name, limit: BacklogLimit) -> Result<(), QueueError>;
-
     /// From the head on, events at or above this level are the lane's express class, which has a
     /// position of its own. `None`: from the head on there is none.
     async fn set_express(&self, lane: &Name, level: Option<u16>)
@@ -89,6 +78,18 @@ pub trait QueueEngine: Send + Sync {
 
     /// The event of which a lane's remote system made the thing with this id.
     async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError>;
+
+    /// Nobody sends for this lane any more: it is an orphan until somebody opens it again.
+    /// `in_order`: nothing of it was under way.
+    async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError>;
+
+    /// The lane `old`, which nobody has open, is called `new` from now on, with its positions,
+    /// ledger, retries, dead letters, windows, links and jobs. Whether it happened, or not,
+    /// survives a crash.
+    async fn adopt_lane(&self, old: &Name, new: &Name) -> Result<Adoption, QueueError>;
+
+    /// How much of the log an open lane may hold back. Judged at every round of upkeep.
+    async fn limit_lane(&self, lane: &Name, limit: BacklogLimit) -> Result<(), QueueError>;
 
     /// The events from `from` on, as many as fit into `limit`. Empty at the head.
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError>;

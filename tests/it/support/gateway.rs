@@ -64,10 +64,22 @@ impl Gateway {
         panic!("holdfast is not ready:\n{}", self.last_words());
     }
 
+    /// Stops it and starts it again at the same port, for who holds on to its address.
+    #[track_caller]
+    pub(crate) fn restart_in_place(&mut self) {
+        assert_eq!(self.terminate(), Some(0), "it did not stop in order:\n{}", self.last_words());
+        self.spawn_at(self.port);
+        assert!(self.ready(), "holdfast is not ready:\n{}", self.last_words());
+    }
+
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(&mut self) {
+        self.spawn_at(free_port());
+    }
+
+    fn spawn_at(&mut self, port: u16) {
         assert!(self.child.is_none(), "it is running already");
-        self.port = free_port();
+        self.port = port;
         let path = self.config.write(self.port);
         let mut command = binary::command();
         command.arg("run").arg("--config").arg(path);

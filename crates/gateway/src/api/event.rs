@@ -37,7 +37,7 @@ impl EventView {
         Self {
             id: log.event(event.seq).to_string(),
             seq: event.seq,
-            cursor: cursor(event.seq),
+            cursor: cursor(log, event.seq),
             kind: event.kind,
             source: event.source.to_string(),
             received_at: event.received_at,
@@ -49,7 +49,8 @@ impl EventView {
     }
 }
 
-/// Opaque to clients: where to go on behind this event.
-pub(crate) fn cursor(seq: Seq) -> String {
-    URL_SAFE_NO_PAD.encode(format!("e{seq}"))
+/// Opaque to clients: where to go on behind this event. It names the log, so that one of another
+/// queue is noticed.
+pub(crate) fn cursor(log: &LogId, seq: Seq) -> String {
+    URL_SAFE_NO_PAD.encode(log.event(seq).to_string())
 }

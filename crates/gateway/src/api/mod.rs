@@ -3,8 +3,10 @@
 //! Every request passes the same gates in the same order: host and origin ([`guard`]), then token
 //! and role ([`auth`]), then its route. Errors are RFC 9457 problems ([`problem`]).
 
+mod alerts;
 mod auth;
 mod body;
+mod console;
 mod dead_letters;
 mod destinations;
 mod event;
@@ -33,6 +35,7 @@ use holdfast_model::Intake;
 use holdfast_pipeline::{Clock, Lanes, Metrics};
 use holdfast_queue::Engine;
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Role, Token},
@@ -65,6 +68,8 @@ pub(crate) struct Api {
     /// Held while a replay job is read, changed and written.
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
     pub reloader: Reloader,
+    readers: alerts::Readers,
+    console: console::Console,
     bodies: Arc<Semaphore>,
     /// Idempotency keys whose requests are under way.
     under_way: Mutex<HashSet<[u8; 16]>>,
@@ -87,6 +92,8 @@ pub(crate) struct Parts {
     pub jobs_wake: Arc<Notify>,
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
     pub reloader: Reloader,
+    /// Lets go whoever waits for events.
+    pub stop: CancellationToken,
 }
 
 impl Api {
@@ -107,6 +114,8 @@ impl Api {
             jobs_wake: parts.jobs_wake,
             jobs_lock: parts.jobs_lock,
             reloader: parts.reloader,
+            readers: alerts::Readers::new(parts.stop),
+            console: console::Console::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             under_way: Mutex::default(),
         })
@@ -119,6 +128,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/alerts", post(ingest::post_alerts))
         .layer(middleware::from_fn_with_state((Arc::clone(&api), Role::Ingest), auth::require));
     let read = Router::new()
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/stream", get(alerts::stream))
         .route("/v1/destinations", get(destinations::list))
         .route("/v1/destinations/{name}", get(destinations::show))
         .route("/v1/dead-letters", get(dead_letters::list))
@@ -137,6 +148,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/replays/{id}/{action}", post(replays::act))
         .route("/v1/audit", get(destinations::audit))
         .route("/v1/reload", post(reload::reload))
+        .route("/v1/console/links", post(console::link))
         .layer(middleware::from_fn_with_state((Arc::clone(&api), Role::Admin), auth::require));
     let open_on_loopback = Router::new()
         .route("/metrics", get(metrics::show))
@@ -145,6 +157,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/", get(console::page))
         .merge(ingest)
         .merge(read)
         .merge(admin)

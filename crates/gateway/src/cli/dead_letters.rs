@@ -1,14 +1,13 @@
 //! `dead-letters`.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Exit, Gateway, client::Client, output};
-
-/// How often a watched replay is asked for its progress.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
+use super::{
+    Exit, Gateway,
+    client::{Client, escape},
+    output,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -112,17 +111,6 @@ impl Filter {
     }
 }
 
-/// Percent-encodes all but unreserved characters (RFC 3986 section 2.3).
-fn escape(text: &str) -> String {
-    let one = |b: u8| match b {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            (b as char).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(one).collect()
-}
-
 pub(crate) fn run(command: Command) -> Exit {
     let done = match command {
         Command::List { filter, limit, count, gateway } => list(&gateway, &filter, limit, count),
@@ -211,44 +199,17 @@ fn replay(
     no_wait: bool,
 ) -> Result<(), Exit> {
     let client = Client::new(gateway)?;
-    let mut job = match id {
+    let job = match id {
         Some(id) => {
             client.post(&format!("/v1/dead-letters/{}/replay", escape(id)), &json!({}), key)?
         }
         None => client.post("/v1/replays", body, key)?,
     };
-    while !no_wait && job["state"] == "running" {
-        progress(&job);
-        std::thread::sleep(WATCH_EVERY);
-        job = client.get(&format!("/v1/replays/{}", job["id"]))?;
-    }
-    if gateway.json {
-        output::line(format_args!("{job}"));
-    } else if job["dry_run"] == true {
+    if job["dry_run"] == true && !gateway.json {
         output::line(format_args!("{} dead letters would be sent again", job["total"]));
-    } else {
-        output::line(format_args!(
-            "replay {}: {}; {} of {} done: {} delivered, {} duplicate, {} failed",
-            job["id"],
-            job["state"].as_str().unwrap_or("?"),
-            job["done"],
-            job["total"],
-            job["delivered"],
-            job["duplicate"],
-            job["failed"],
-        ));
+        return Ok(());
     }
-    Ok(())
-}
-
-/// One line that is written over, where somebody looks.
-fn progress(job: &Value) {
-    use std::io::{IsTerminal, Write};
-    let mut err = std::io::stderr().lock();
-    if err.is_terminal() {
-        write!(err, "\r{} of {} done ", job["done"], job["total"]).ok();
-        err.flush().ok();
-    }
+    super::replay::finish(&client, job, !no_wait, gateway.json)
 }
 
 fn purge(gateway: &Gateway, body: &Value) -> Result<(), Exit> {

@@ -3,7 +3,11 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Exit, Gateway, client::Client, output};
+use super::{
+    Exit, Gateway,
+    client::{Client, escape},
+    output,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -43,7 +47,7 @@ pub(crate) fn run(command: Command) -> Exit {
 }
 
 fn act(gateway: &Gateway, destination: &str, action: &str) -> Result<(), Exit> {
-    let path = format!("/v1/destinations/{destination}/{action}");
+    let path = format!("/v1/destinations/{}/{action}", escape(destination));
     let lane = Client::new(gateway)?.post(&path, &json!({}), None)?;
     if gateway.json {
         output::line(format_args!("{lane}"));
@@ -52,6 +56,9 @@ fn act(gateway: &Gateway, destination: &str, action: &str) -> Result<(), Exit> {
     }
     Ok(())
 }
+
+/// The last column, so that it may be long: what is wrong stands at its end.
+const REASON_CHARS_MAX: usize = 240;
 
 /// `holdfast status`: lanes as a table.
 pub(crate) fn status(gateway: &Gateway) -> Exit {
@@ -89,7 +96,7 @@ fn show(lanes: &[Value]) {
         .map(|lane| {
             let text = |value: &Value| output::plain(value.as_str().unwrap_or(""));
             let count = |term: &str| lane["ledger"][term].to_string();
-            let reason: String = text(&lane["reason"]).chars().take(60).collect();
+            let reason: String = text(&lane["reason"]).chars().take(REASON_CHARS_MAX).collect();
             vec![
                 text(&lane["name"]),
                 text(&lane["type"]),

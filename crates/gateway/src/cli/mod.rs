@@ -4,11 +4,19 @@
 //! 75 busy, locked or full, 77 refused, 78 configuration.
 
 mod client;
+mod console;
 mod dead_letters;
 mod destinations;
 mod output;
+mod progress;
 mod queue;
 mod render;
+mod replay;
+mod screen;
+mod shell;
+mod tail;
+mod top;
+mod trial;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -49,6 +57,8 @@ enum Command {
     },
     /// Print the exact request that a destination would send, secrets masked. Nothing is sent.
     Render(render::Options),
+    /// Send a marked test event to a destination and print what it answered.
+    Test(trial::Options),
     /// Show the lanes of a running gateway.
     Status {
         #[command(flatten)]
@@ -60,9 +70,25 @@ enum Command {
     /// Look at dead letters, send them again, or remove them.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Look into the queue of a stopped gateway.
+    /// Send dead letters, or a stretch of the log, again: jobs with progress.
+    #[command(subcommand)]
+    Replay(replay::Command),
+    /// Follow the log, one line an event.
+    Tail(tail::Options),
+    /// Show the lanes live, on the whole screen.
+    Top(top::Options),
+    /// Print a one-time link that opens the gateway's page in a browser.
+    Console {
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Look into, move, compact or rename the queue of a stopped gateway.
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Print the completions for a shell.
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages into a directory.
+    Man { directory: PathBuf },
 }
 
 #[derive(Debug, Args)]
@@ -129,7 +155,14 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
         Command::Status { gateway } => destinations::status(&gateway),
         Command::Destinations(command) => destinations::run(command),
         Command::DeadLetters(command) => dead_letters::run(command),
-        Command::Queue(command) => queue::run(command),
+        Command::Queue(command) => queue::run(&command),
+        Command::Test(options) => trial::run(&options),
+        Command::Replay(command) => replay::run(&command),
+        Command::Tail(options) => tail::run(&options),
+        Command::Top(options) => top::run(&options),
+        Command::Console { gateway } => console::run(&gateway),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { directory } => shell::man(&directory),
     };
     exit.into()
 }

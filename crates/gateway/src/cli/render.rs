@@ -29,6 +29,9 @@ pub(crate) struct Options {
     alert: PathBuf,
     #[command(flatten)]
     config: ConfigFile,
+    /// Print JSON: the requests as texts.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Exit {
@@ -53,7 +56,14 @@ pub(crate) fn run(options: &Options) -> Exit {
         return Exit::Failed;
     }
     match read_alert(&options.alert).and_then(|body| render(lane, body)) {
-        Ok(()) => Exit::Done,
+        Ok(requests) => {
+            if options.json {
+                output::line(format_args!("{}", serde_json::json!({ "requests": requests })));
+            } else {
+                requests.iter().for_each(|request| output::line(format_args!("{request}")));
+            }
+            Exit::Done
+        }
         Err(problem) => {
             output::complain(format_args!("{problem}"));
             Exit::Failed
@@ -79,7 +89,8 @@ fn read_alert(path: &PathBuf) -> Result<Vec<u8>, String> {
     }
 }
 
-fn render(lane: &LaneConfig, body: Vec<u8>) -> Result<(), String> {
+/// What the destination would send for it.
+fn render(lane: &LaneConfig, body: Vec<u8>) -> Result<Vec<String>, String> {
     http::rehearse();
     let id = LogId::new(LOG_ID).map_err(|error| error.to_string())?.event(1);
     let event = Event::new(1, NewEvent::alert(body), "render".into(), Clock::system().now());
@@ -96,8 +107,7 @@ fn render(lane: &LaneConfig, body: Vec<u8>) -> Result<(), String> {
     let requests = http::rehearse();
     match (result, requests.is_empty()) {
         (Err(DeliveryError { reason: Reason::Connect, .. }), false) => {
-            requests.iter().for_each(|request| output::line(format_args!("{request}")));
-            Ok(())
+            Ok(requests.iter().map(ToString::to_string).collect())
         }
         (Err(error), _) => Err(format!("{}", Chain(&error))),
         (Ok(_), _) => Err("nothing was to be sent".to_owned()),

@@ -4,27 +4,23 @@
 //! settled twice, what the filter would not have sent counts as filtered, and what is being sent,
 //! or waits for a retry, stays.
 
-use std::sync::Arc;
-
 use holdfast_model::Seq;
-use tokio::time::Instant;
 
-use crate::lane::run::{Lane, soonest};
+use crate::lane::run::Lane;
 
 impl Lane {
     /// Events before `to` that are not under way expire.
     pub(super) fn expire_to(&mut self, to: Seq) {
-        let (to, now) = (to.min(*self.head.borrow()), Instant::now());
-        self.ways().for_each(|way| way.reader.expire_to(to, now));
+        let to = to.min(*self.head.borrow());
+        self.normal.reader.expire_to(to, tokio::time::Instant::now());
     }
 
     /// Reads on over what is to expire, though the lane may not send.
-    pub(super) fn read_what_expires(&mut self, wake: &mut Option<Instant>) {
-        let (head, now) = (*self.head.borrow(), Instant::now());
-        let engine = Arc::clone(&self.engine);
-        for way in self.ways().filter(|way| way.reader.is_expiring()) {
-            way.read_page(&engine, head, now);
-            soonest(wake, way.read_again_at());
+    pub(super) fn read_what_expires(&mut self, wake: &mut Option<tokio::time::Instant>) {
+        if self.normal.reader.is_expiring() {
+            let head = *self.head.borrow();
+            self.normal.read_page(&self.engine, head, tokio::time::Instant::now());
+            crate::lane::run::soonest(wake, self.normal.read_again_at());
         }
     }
 }

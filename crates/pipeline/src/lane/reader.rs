@@ -81,7 +81,6 @@ impl Unsure {
 pub(super) struct Skipped {
     pub(super) spans: Vec<Span>,
     pub(super) filtered: u64,
-    pub(super) expired: u64,
     /// Events of the express class.
     pub(super) express_passed: u64,
     pub(super) suppressed: u64,
@@ -89,6 +88,7 @@ pub(super) struct Skipped {
     /// stretch is sealed.
     touched: BTreeSet<Seq>,
     pub(super) windows: Vec<Window>,
+    pub(super) expired: u64,
     /// Events of damaged chunks: they cannot be sent.
     pub(super) corrupt: u64,
     pub(super) since: Option<Instant>,
@@ -182,22 +182,6 @@ impl Reader {
         self.skip_to(page.next, now);
     }
 
-    /// What was read and waits expires at once, the rest as it is read. What waits for another's
-    /// end, for the sake of order, is under way and stays.
-    pub(super) fn expire_to(&mut self, to: Seq, now: Instant) {
-        self.expire_to = self.expire_to.max(to);
-        while let Some((event, _)) = self.buffer.pop_front_if(|(event, _)| event.seq < to) {
-            self.buffer_bytes -= event.body.len();
-            self.skipped.expired += 1;
-            self.skipped.add(Span::one(event.seq), now);
-        }
-    }
-
-    /// Whether there is more to read that only expires.
-    pub(super) fn is_expiring(&self) -> bool {
-        self.cursor < self.expire_to
-    }
-
     /// Whether the event is of this reader's class, and to be sent. What is not is passed over.
     fn is_wanted(&mut self, event: &Event, judges: &mut Judges<'_>, now: Instant) -> bool {
         let boundaries = &self.class.boundaries;
@@ -218,13 +202,17 @@ impl Reader {
                 return false;
             }
         }
+        if self.class.express {
+            // Few, and the ones that matter: they never expire for room.
+            return true;
+        }
         if event.seq < self.expire_to {
             self.skipped.expired += 1;
             self.skipped.add(Span::one(event.seq), now);
             return false;
         }
-        // A canary is like every other, and says something only when it goes its way.
-        if self.class.express || event.kind == Kind::Canary {
+        if event.kind == Kind::Canary {
+            // Each is like the last, and says something only when it goes its way.
             return true;
         }
         let judged = judges.storm.judge(event);
@@ -257,6 +245,25 @@ impl Reader {
             touched.iter().filter_map(|first| storm.window_of(*first).cloned()).collect();
         self.skipped.since = sealed.since;
         self.sealed.push(sealed);
+    }
+
+    /// What was read and waits expires at once, the rest as it is read.
+    pub(super) fn expire_to(&mut self, to: Seq, now: Instant) {
+        self.expire_to = self.expire_to.max(to);
+        while let Some((event, _)) = self.held.pop_below(to) {
+            self.skipped.expired += 1;
+            self.skipped.add_apart(Span::one(event.seq), now);
+        }
+        while let Some((event, _)) = self.buffer.pop_front_if(|(event, _)| event.seq < to) {
+            self.buffer_bytes -= event.body.len();
+            self.skipped.expired += 1;
+            self.skipped.add(Span::one(event.seq), now);
+        }
+    }
+
+    /// Whether there is more to read that only expires.
+    pub(super) fn is_expiring(&self) -> bool {
+        self.cursor < self.expire_to
     }
 
     /// A stretch of events that cannot be read any more.
@@ -317,6 +324,12 @@ impl Reader {
 }
 
 impl Skipped {
+    /// A stretch that lies anywhere among the others.
+    fn add_apart(&mut self, span: Span, now: Instant) {
+        self.since.get_or_insert(now);
+        self.spans.push(span);
+    }
+
     fn add(&mut self, span: Span, now: Instant) {
         if span.from >= span.to {
             return;

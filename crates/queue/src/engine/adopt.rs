@@ -79,9 +79,9 @@ pub(super) fn step(state: &mut State, group: &mut Group) -> Result<bool, QueueEr
     // The store must show all there is.
     group.close(state)?;
     let moved = move_retries(state, group, &old, &new)?
+        || move_dead(state, group, &old, &new)?
         || move_windows(state, group, &old, &new)?
         || move_links(state, group, &old, &new)?
-        || move_dead(state, group, &old, &new)?
         || move_job(state, group, &old, &new)?;
     if !moved {
         group.reserve(state, 1)?;
@@ -148,7 +148,7 @@ fn move_windows(
     Ok(!rows.is_empty())
 }
 
-/// Both ways: what a remote system answers finds its event, and an event what was made of it.
+/// Both halves of each link go together: the one by the remote id says whose event it is.
 fn move_links(
     state: &mut State,
     group: &mut Group,
@@ -158,18 +158,14 @@ fn move_links(
     let (from, to) = (keys::linked_of(old.as_str()), keys::linked_of(new.as_str()));
     let rows = first_rows(&*state.store, &from)?;
     let mut change = renamed(&rows, &from, &to);
-    // Several remote ids may belong to one event, which has one link.
-    let mut events = BTreeSet::new();
-    for (key, value) in &rows {
-        // A damaged one goes over as it is.
-        events.extend(record::open::<Seq>(key, value).ok());
-    }
-    for seq in events {
-        let key = part_key(&keys::link(seq, old.as_str()), 0);
-        if let Some(value) = get(&*state.store, &key)? {
-            let put = part_key(&keys::link(seq, new.as_str()), 0);
-            change.puts.push(Write::Put(put, value));
-            change.removes.push(key);
+    // Several remote ids may belong to one event, which has one link. A damaged one goes over as
+    // it is.
+    let events = rows.iter().filter_map(|(key, value)| record::open::<Seq>(key, value).ok());
+    for seq in events.collect::<BTreeSet<_>>() {
+        let by_event = part_key(&keys::link(seq, old.as_str()), 0);
+        if let Some(link) = get(&*state.store, &by_event)? {
+            change.puts.push(Write::Put(part_key(&keys::link(seq, new.as_str()), 0), link));
+            change.removes.push(by_event);
         }
     }
     let rest = group.begin(state, change, 0)?;

@@ -105,15 +105,15 @@ pub(crate) fn link_id(key: &[u8]) -> Option<(Seq, &str)> {
     Some((Seq::from_be_bytes(*seq), std::str::from_utf8(lane).ok()?))
 }
 
+/// The prefix of a lane's links by remote id.
+pub(crate) fn linked_of(lane: &str) -> Vec<u8> {
+    key(b'k', &[lane.as_bytes(), b"\0"])
+}
+
 /// A remote id can be long, so its hash stands for it.
 pub(crate) fn linked(lane: &str, remote_id: &str) -> Vec<u8> {
     let hash = Sha256::digest(remote_id.as_bytes());
     key(b'k', &[lane.as_bytes(), b"\0", &hash[..16]])
-}
-
-/// The prefix of a lane's links by remote id.
-pub(crate) fn linked_of(lane: &str) -> Vec<u8> {
-    key(b'k', &[lane.as_bytes(), b"\0"])
 }
 
 pub(crate) fn source(name: &str) -> Vec<u8> {

@@ -51,9 +51,9 @@ pub(crate) struct LaneRecord {
     state: StoredState,
     active_ms: u64,
     last_open_at: Timestamp,
+    express: ExpressRecord,
     keyed_as: Option<Name>,
     in_doubt: bool,
-    express: ExpressRecord,
 }
 
 /// A lane, decoded.
@@ -140,9 +140,9 @@ impl Lane {
             counters: stored.counters,
             state: stored.state,
             active_ms: stored.active_ms,
+            express: Express::from_record(stored.express),
             keyed_as: stored.keyed_as,
             in_doubt: stored.in_doubt,
-            express: Express::from_record(stored.express),
             ..Self::new(spans, stored.born_events, stored.last_open_at)
         };
         (lane, stored.retrying)
@@ -158,9 +158,9 @@ impl Lane {
             state: self.state.clone(),
             active_ms: self.active_ms,
             last_open_at: self.last_open_at,
+            express: self.express.to_record(),
             keyed_as: self.keyed_as.clone(),
             in_doubt: self.in_doubt,
-            express: self.express.to_record(),
         }
     }
 

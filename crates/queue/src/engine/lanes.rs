@@ -41,8 +41,8 @@ pub(super) fn open(
     }
     group.close(state)?;
     let windows = windows::load(state, group, name)?;
-    let now = state.now;
     group.reserve(state, 1)?;
+    let now = state.now;
     let lane = state.lane(name)?;
     // Only the first to open it has to do with what may have been under way.
     let unclean = std::mem::take(&mut lane.in_doubt);
@@ -56,9 +56,9 @@ pub(super) fn open(
         state: lane.state.clone(),
         active_ms: lane.active_ms,
         unclean,
-        keyed_as: lane.keyed_as.clone(),
         express: lane.express.open(),
         windows,
+        keyed_as: lane.keyed_as.clone(),
     })
 }
 
@@ -70,25 +70,6 @@ pub(super) fn set_state(
 ) -> Result<(), QueueError> {
     group.reserve(state, 1)?;
     state.lane(name)?.state = stored;
-    group.touch_lane(name);
-    Ok(())
-}
-
-/// Nobody sends for this lane any more. `in_order`: nothing of it was under way.
-pub(super) fn close(
-    state: &mut State,
-    group: &mut Group,
-    name: &Name,
-    in_order: bool,
-) -> Result<(), QueueError> {
-    group.reserve(state, 1)?;
-    let now = state.now;
-    let lane = state.lane(name)?;
-    lane.open = false;
-    lane.in_doubt |= !in_order;
-    lane.last_open_at = now;
-    lane.limit = BacklogLimit::default();
-    lane.backlog = Backlog::default();
     group.touch_lane(name);
     Ok(())
 }
@@ -108,6 +89,25 @@ pub(super) fn set_express(
     let open = lane.express.open();
     group.touch_lane(name);
     Ok(open)
+}
+
+/// Nobody sends for this lane any more. `in_order`: nothing of it was under way.
+pub(super) fn close(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+    in_order: bool,
+) -> Result<(), QueueError> {
+    group.reserve(state, 1)?;
+    let now = state.now;
+    let lane = state.lane(name)?;
+    lane.open = false;
+    lane.in_doubt |= !in_order;
+    lane.last_open_at = now;
+    lane.limit = BacklogLimit::default();
+    lane.backlog = Backlog::default();
+    group.touch_lane(name);
+    Ok(())
 }
 
 /// Settles everything a lane holds, as expired or purged: an orphan's end.

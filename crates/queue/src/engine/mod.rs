@@ -4,18 +4,22 @@ mod adopt;
 mod append;
 mod aside;
 mod backlog;
+pub mod compact;
 mod dead;
 pub mod export;
 mod express;
 mod group;
 mod idempotency;
+pub mod import;
 mod keys;
 mod lane;
 mod lanes;
+mod lines;
 mod links;
 mod load;
 mod port;
 mod read;
+pub mod renew;
 mod settle;
 mod shared;
 mod state;
@@ -94,12 +98,7 @@ impl Engine {
         now: Timestamp,
         path: &Path,
     ) -> Result<Self, QueueError> {
-        let log_id = || {
-            let mut random = [0; 10];
-            rand::rng().fill_bytes(&mut random);
-            LogId::from_random(random)
-        };
-        let mut state = State::load(store, limits, log_id, path, Damage::SetAside)?;
+        let mut state = State::load(store, limits, new_log_id, path, Damage::SetAside)?;
         lanes::tick(&mut state, now);
         state.bytes_free = state.store.space().free;
         state.meta.clean = false;
@@ -182,6 +181,13 @@ impl Engine {
             Err(error) => Err(QueueError::Store { action: "read from", source: Arc::new(error) }),
         }
     }
+}
+
+/// What a new log is called.
+fn new_log_id() -> LogId {
+    let mut random = [0; 10];
+    rand::rng().fill_bytes(&mut random);
+    LogId::from_random(random)
 }
 
 impl Drop for Engine {

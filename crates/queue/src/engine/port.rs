@@ -86,6 +86,24 @@ impl QueueEngine for Engine {
         self.write(move |state, group| lanes::open(state, group, &lane, start)).await
     }
 
+    async fn set_express(
+        &self,
+        lane: &Name,
+        level: Option<u16>,
+    ) -> Result<ExpressOpen, QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, group| lanes::set_express(state, group, &lane, level)).await
+    }
+
+    async fn links_of(&self, seq: Seq) -> Result<Vec<LaneLink>, QueueError> {
+        self.blocking(move |store| links::of(store, seq)).await
+    }
+
+    async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError> {
+        let (lane, remote_id) = (lane.clone(), remote_id.to_owned());
+        self.blocking(move |store| links::event(store, &lane, &remote_id)).await
+    }
+
     async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError> {
         let lane = lane.clone();
         self.write(move |state, group| lanes::close(state, group, &lane, in_order)).await
@@ -107,24 +125,6 @@ impl QueueEngine for Engine {
             Ok(())
         })
         .await
-    }
-
-    async fn set_express(
-        &self,
-        lane: &Name,
-        level: Option<u16>,
-    ) -> Result<ExpressOpen, QueueError> {
-        let lane = lane.clone();
-        self.write(move |state, group| lanes::set_express(state, group, &lane, level)).await
-    }
-
-    async fn links_of(&self, seq: Seq) -> Result<Vec<LaneLink>, QueueError> {
-        self.blocking(move |store| links::of(store, seq)).await
-    }
-
-    async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError> {
-        let (lane, remote_id) = (lane.clone(), remote_id.to_owned());
-        self.blocking(move |store| links::event(store, &lane, &remote_id)).await
     }
 
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError> {

@@ -154,6 +154,7 @@ impl State {
             bytes_free: self.bytes_free,
             bytes_reserved: 0,
             events_in_log: self.meta.events_total - self.meta.events_trimmed,
+            events_trimmed: self.meta.events_trimmed,
             chunks_corrupt: self.corrupt,
             head: self.meta.next_seq,
             disk_full: self.disk_full,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
-use holdfast_model::{LogId, Name, Seq};
+use holdfast_model::{Name, Seq};
 
 use crate::{
     chunk::{self, Head},
@@ -10,6 +10,7 @@ use crate::{
         Limits, aside, dead, keys,
         lane::Lane,
         load::Damage,
+        new_log_id,
         read::{self, End},
         state::{State, all, get, records_under, scan},
     },
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// What the records say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub log_id: String,
     pub head: Seq,
@@ -35,7 +36,7 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LaneReport {
     pub name: Name,
     pub position: Seq,
@@ -45,12 +46,9 @@ pub struct LaneReport {
 /// Reads every record of a stopped queue and compares all counts with it. Only what a crash left
 /// half done is finished first, as the next start would.
 pub fn verify(store: Arc<dyn Store>, path: &Path) -> Result<Report, QueueError> {
-    if get(&*store, keys::FORMAT)?.is_none() {
-        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(QueueError::io(format!("find a queue at {}", path.display()), missing));
-    }
-    let unused = || LogId::from_random([0; 10]);
-    let state = State::load(Arc::clone(&store), no_limits(), unused, path, Damage::Report)?;
+    must_exist(&*store, path)?;
+    let store_again = Arc::clone(&store);
+    let state = State::load(store_again, no_limits(), new_log_id, path, Damage::Report)?;
     let mut report = Report {
         log_id: state.meta.log_id.to_string(),
         head: state.meta.next_seq,
@@ -72,6 +70,15 @@ pub fn verify(store: Arc<dyn Store>, path: &Path) -> Result<Report, QueueError> 
     })?;
     expect(&mut report.problems, "idempotency keys", state.meta.idempotency_keys, keys);
     Ok(report)
+}
+
+/// An empty store is no queue.
+pub(crate) fn must_exist(store: &dyn Store, path: &Path) -> Result<(), QueueError> {
+    if get(store, keys::FORMAT)?.is_some() {
+        return Ok(());
+    }
+    let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+    Err(QueueError::io(format!("find a queue at {}", path.display()), missing))
 }
 
 /// For looking only.

@@ -4,6 +4,8 @@
 //! full disk: the engine asks [`Store::space`] before it writes, and the reserve file is given up
 //! first.
 
+mod draft;
+
 use std::{
     fs::{self, File, OpenOptions},
     ops::ControlFlow,
@@ -15,6 +17,7 @@ use std::{
 
 use rand::Rng;
 
+pub(crate) use self::draft::{Draft, bytes_on_disk};
 use super::{BATCH_WRITES_MAX, Space, Store, StoreError, Visit, Write, real_sync};
 use crate::error::QueueError;
 
@@ -48,6 +51,8 @@ const NEW_FOLDER: &str = "sled.new";
 pub struct SledStore {
     db: ::sled::Db,
     folder: PathBuf,
+    /// Where sled's own files lie.
+    database: PathBuf,
     reserve_bytes: u64,
     reserve_held: AtomicU64,
 }
@@ -71,10 +76,12 @@ impl SledStore {
                 .map_err(|error| QueueError::io("give up the reserve file", error))?;
         }
         make_new(folder)?;
-        let db = open_locked(&folder.join(DATABASE_FOLDER))?;
+        let database = folder.join(DATABASE_FOLDER);
+        let db = open_locked(&database)?;
         let store = Self {
             db,
             folder: folder.to_owned(),
+            database,
             reserve_bytes,
             reserve_held: AtomicU64::new(file_bytes(&reserve)),
         };
@@ -96,6 +103,7 @@ impl SledStore {
         Ok(Self {
             db,
             folder: folder.to_owned(),
+            database,
             reserve_bytes: 0,
             reserve_held: AtomicU64::new(0),
         })
@@ -119,7 +127,7 @@ impl SledStore {
 
     /// sled never syncs its `blobs/`; our values are cut so that it makes none.
     pub fn check_blobs(&self) -> Result<(), QueueError> {
-        let path = self.folder.join(DATABASE_FOLDER).join("blobs");
+        let path = self.database.join("blobs");
         let files = fs::read_dir(&path).map_or(0, Iterator::count);
         if files > 0 { Err(QueueError::BlobsPresent { path, files }) } else { Ok(()) }
     }
@@ -139,16 +147,19 @@ fn make_new(folder: &Path) -> Result<(), QueueError> {
         fs::remove_dir_all(&draft).map_err(failed)?;
     }
     let db = open_locked(&draft)?;
-    for brick in 0..WALL_KEYS {
-        let key = [b'y', brick];
-        db.insert(key, &[]).map_err(|error| failed(std::io::Error::other(error)))?;
-    }
-    db.flush().map_err(|error| failed(std::io::Error::other(error)))?;
+    build_wall(&db).map_err(|error| failed(std::io::Error::other(error)))?;
     drop(db);
     sync_all_under(&draft).map_err(failed)?;
     fs::rename(&draft, &wanted).map_err(failed)?;
     sync_directory(folder);
     Ok(())
+}
+
+fn build_wall(db: &::sled::Db) -> ::sled::Result<()> {
+    for brick in 0..WALL_KEYS {
+        db.insert([b'y', brick], &[])?;
+    }
+    db.flush().map(|_| ())
 }
 
 fn sync_all_under(folder: &Path) -> std::io::Result<()> {

@@ -1,5 +1,6 @@
 //! What goes into a queue engine and comes out of it.
 
+pub(crate) mod body;
 mod jobs;
 mod order;
 mod records;
@@ -70,11 +71,11 @@ pub struct LaneOpen {
     pub active_ms: u64,
     /// It did not end cleanly when it was last open, so what was in flight is in doubt.
     pub unclean: bool,
-    /// The name in its idempotency keys, if another than its own: it was renamed.
-    pub keyed_as: Option<Name>,
     pub express: ExpressOpen,
     /// The open windows of storm control.
     pub windows: Vec<Window>,
+    /// The name in its idempotency keys, if another than its own: it was renamed.
+    pub keyed_as: Option<Name>,
 }
 
 /// What became of a wish to take over another lane.
@@ -209,6 +210,8 @@ pub struct Stats {
     pub bytes_free: u64,
     pub bytes_reserved: u64,
     pub events_in_log: u64,
+    /// Events that trimming has removed.
+    pub events_trimmed: u64,
     pub chunks_corrupt: u64,
     pub head: Seq,
     /// Sources are refused just now because the disk is full.

@@ -23,6 +23,7 @@ pub struct StoredEvent {
     pub source: Arc<str>,
     pub received_at: Timestamp,
     pub parent: Option<EventId>,
+    #[serde(rename = "alert", with = "super::body")]
     pub body: Bytes,
 }
 

@@ -38,6 +38,10 @@ async fn full_lane(bed: &mut Bed, name: &str) -> Name {
         let (spans, dead) = (vec![Span::one(seq)], vec![dead(event)]);
         bed.settle(&lane, Settle { spans, dead, ..Settle::default() }).await;
     }
+    let link = Link { seq: 5, remote_id: "SEC-5".into(), at: NOON };
+    let window: Window = crate::beside::window(9, 3);
+    let beside = Settle { links: vec![link], windows: vec![window], ..Settle::default() };
+    bed.settle(&lane, beside).await;
     lane
 }
 
@@ -93,6 +97,10 @@ async fn everything_is_there(bed: &Bed, new: &Name) {
     let ledger = bed.ledger(new).await;
     assert_eq!((ledger.seen, ledger.delivered, ledger.retrying, ledger.dead), (200, 10, 60, 60));
     assert_eq!(ledger.imbalance(), 0);
+    assert_eq!(opened.windows, [crate::beside::window(9, 3)]);
+    assert_eq!(bed.q().event_of(new, "SEC-5").await.unwrap(), Some(5));
+    let links = bed.q().links_of(5).await.unwrap();
+    assert_eq!(links.iter().map(|link| &link.lane).collect::<Vec<_>>(), [new]);
     for head in opened.retries {
         assert_eq!(bed.q().retry(new, head.id).await.unwrap().unwrap().members.len(), 1);
     }

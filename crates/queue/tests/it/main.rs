@@ -24,6 +24,7 @@ mod open;
 mod race;
 mod read;
 mod settle;
+mod transfer;
 mod trim;
 
 /// Runs promises against every store, one test each.

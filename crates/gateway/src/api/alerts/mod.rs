@@ -1,0 +1,273 @@
+//! `GET /v1/alerts`: the log for who pulls, by a cursor; and `GET /v1/alerts/stream`, the same as
+//! server-sent events.
+//!
+//! Whoever keeps the cursor misses nothing: an answer names the place behind everything that was
+//! looked at, and a cursor whose events are trimmed is answered with 410 and the oldest that is
+//! left. Pulling costs the lanes nothing: pages are read a few at a time, in small steps, and the
+//! connections that wait are counted.
+
+mod query;
+mod stream;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use holdfast_model::{Event, Seq};
+use holdfast_pipeline::filter::{Filter, Verdict};
+use holdfast_queue::{QueueEngine, QueueError, ReadLimit, StoredEvent};
+use serde::Serialize;
+use serde_json::json;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::query::{Begin, Query};
+pub(crate) use self::stream::stream;
+use super::{
+    Api,
+    event::{EventView, cursor},
+    problem::Problem,
+};
+
+/// Pages that are read at once, whoever asks.
+const READS_MAX: usize = 2;
+/// Requests and streams that wait for events at once.
+const WAITING_MAX: usize = 256;
+/// One step of reading.
+const STEP: ReadLimit = ReadLimit { events_max: 256, bytes_max: 1024 * 1024 };
+/// Events that one request looks at; a filter that matches little gives a short page and a cursor.
+const SCAN_EVENTS_MAX: u64 = 20_000;
+/// Bodies in one page, in bytes; at least one event is given.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// New events are gathered for so long before a waiting request looks again.
+const GATHER: Duration = Duration::from_millis(50);
+const RETRY_AFTER_S: u64 = 5;
+
+/// What keeps those who pull from costing others.
+pub(crate) struct Readers {
+    reads: Semaphore,
+    waiting: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Readers {
+    /// Who waits is let go when `stop` is cancelled.
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+        Self { reads: Semaphore::new(READS_MAX), waiting, stop }
+    }
+
+    fn wait(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Failure::TooMany)
+    }
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Problem(Problem),
+    /// The events at the cursor are not in the log any more.
+    Expired {
+        oldest: String,
+        why: &'static str,
+    },
+    TooMany,
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        Self::Problem(error.into())
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl Failure {
+    fn body(&self) -> Option<(StatusCode, serde_json::Value)> {
+        match self {
+            Self::Problem(_) => None,
+            Self::Expired { oldest, why } => Some((
+                StatusCode::GONE,
+                json!({
+                    "type": "/problems/cursor-expired",
+                    "title": "The cursor has expired",
+                    "status": 410,
+                    "detail": format!("{why}; go on with `oldest_cursor`"),
+                    "oldest_cursor": oldest,
+                }),
+            )),
+            Self::TooMany => Some((
+                StatusCode::SERVICE_UNAVAILABLE,
+                json!({
+                    "type": "/problems/too-many-readers",
+                    "title": "Too many readers wait already",
+                    "status": 503,
+                    "detail": format!("{WAITING_MAX} requests and streams wait; ask again later, or without `wait`"),
+                }),
+            )),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let Some((status, body)) = self.body() else {
+            let Self::Problem(problem) = self else { return StatusCode::OK.into_response() };
+            return problem.into_response();
+        };
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Page {
+    data: Vec<EventView>,
+    /// Where to go on; there is always one.
+    next_cursor: String,
+    /// There is more just now.
+    has_more: bool,
+}
+
+pub(crate) async fn list(
+    State(api): State<Arc<Api>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    let query = Query::read(query.as_deref().unwrap_or(""), Begin::Oldest)?;
+    let _permit = if query.wait.is_zero() { None } else { Some(api.readers.wait()?) };
+    let deadline = Instant::now() + query.wait;
+    let mut at = place(&api, &query.begin).await?;
+    let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+    let mut head = api.engine.head();
+    let at_head = loop {
+        head.borrow_and_update();
+        let step = step(&api, at, &query.filter, query.limit - found.len()).await?;
+        at = step.next;
+        looked_at += step.looked_at;
+        bytes += step.found.iter().map(|event| event.body.len()).sum::<usize>();
+        found.extend(step.found);
+        let full = found.len() >= query.limit || bytes >= PAGE_BYTES_MAX;
+        if full || looked_at >= SCAN_EVENTS_MAX {
+            break step.at_head;
+        }
+        if !step.at_head {
+            continue;
+        }
+        if !found.is_empty() || !api.readers.changed(&mut head, deadline).await {
+            break true;
+        }
+    };
+    let log = api.engine.log_id();
+    let data = found.iter().map(|event| EventView::new(log, &StoredEvent::of(event))).collect();
+    let page = Page { data, next_cursor: behind(&api, at), has_more: !at_head };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(page)).into_response())
+}
+
+impl Readers {
+    /// Waits for new events. `false` when the time is over, or the gateway stops.
+    async fn changed(
+        &self,
+        head: &mut tokio::sync::watch::Receiver<Seq>,
+        deadline: Instant,
+    ) -> bool {
+        let come = tokio::select! {
+            changed = head.changed() => changed.is_ok(),
+            () = tokio::time::sleep_until(deadline) => false,
+            () = self.stop.cancelled() => false,
+        };
+        if come {
+            tokio::time::sleep(GATHER).await;
+        }
+        come
+    }
+}
+
+/// The cursor of a place: whoever gives it back goes on there.
+fn behind(api: &Api, at: Seq) -> String {
+    cursor(api.engine.log_id(), at.saturating_sub(1))
+}
+
+/// Where reading begins.
+async fn place(api: &Api, begin: &Begin) -> Result<Seq, Failure> {
+    let head = *api.engine.head().borrow();
+    match begin {
+        Begin::Oldest => Ok(oldest(api).await?),
+        Begin::Newest => Ok(head),
+        Begin::Behind(log, _) if log != api.engine.log_id().as_str() => {
+            expired(api, "the cursor is of another log").await
+        }
+        Begin::Behind(_, seq) => match seq.checked_add(1).filter(|at| *at <= head) {
+            Some(at) => Ok(at),
+            None => expired(api, "the cursor is ahead of the log, so of another copy of it").await,
+        },
+    }
+}
+
+/// The number of the oldest event in the log; the head when there is none.
+async fn oldest(api: &Api) -> Result<Seq, QueueError> {
+    let page = api.engine.read(0, ReadLimit { events_max: 1, bytes_max: 1 }).await?;
+    Ok(first_of(&page).unwrap_or(page.next).max(1))
+}
+
+fn first_of(page: &holdfast_queue::Page) -> Option<Seq> {
+    let event = page.events.first().map(|event| event.seq);
+    let lost = page.lost.first().map(|span| span.from);
+    [event, lost].into_iter().flatten().min()
+}
+
+async fn expired<T>(api: &Api, why: &'static str) -> Result<T, Failure> {
+    let oldest = behind(api, oldest(api).await?);
+    Err(Failure::Expired { oldest, why })
+}
+
+/// A little of the log.
+struct Step {
+    found: Vec<Arc<Event>>,
+    /// Everything below was looked at.
+    next: Seq,
+    looked_at: u64,
+    at_head: bool,
+}
+
+/// Reads on from `at`, and takes at most `limit` events that pass.
+async fn step(api: &Api, at: Seq, filter: &Filter, limit: usize) -> Result<Step, Failure> {
+    let permit = api.readers.reads.acquire().await;
+    let page = api.engine.read(at, STEP).await?;
+    let trimmed = api.engine.stats().events_trimmed > 0;
+    if trimmed && page.next > at && first_of(&page) != Some(at) && oldest(api).await? > at {
+        return expired(api, "the events at the cursor have left the log, by `queue.retention`")
+            .await;
+    }
+    drop(permit);
+    let mut step = Step { found: Vec::new(), next: page.next, looked_at: 0, at_head: false };
+    for event in page.events {
+        step.looked_at += 1;
+        if matches!(filter.judge(&event), Verdict::Filtered) {
+            continue;
+        }
+        let seq = event.seq;
+        step.found.push(event);
+        if step.found.len() >= limit {
+            step.next = seq + 1;
+            break;
+        }
+    }
+    step.at_head = step.next >= *api.engine.head().borrow();
+    Ok(step)
+}
