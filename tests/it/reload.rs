@@ -128,6 +128,13 @@ fn a_new_lane_begins_where_it_says_and_one_that_is_gone_keeps_its_events() {
     gateway.reloaded(&(first + &all));
     b.wait_for(15);
     assert_eq!(sorted(&b), (0..15).collect::<Vec<_>>(), "nothing twice");
+
+    // A person gives up what the other one holds; what runs cannot be given up so.
+    assert_eq!(gateway.post("/v1/destinations/first/purge", &json!({})).status, 409);
+    let answer = gateway.post("/v1/destinations/new/purge", &json!({}));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let ledger = answer.json()["ledger"].clone();
+    assert_eq!((&ledger["pending"], &ledger["purged"]), (&json!(0), &json!(3)));
     gateway.finish();
 }
 
@@ -149,6 +156,7 @@ fn a_renamed_lane_takes_over_position_retries_dead_letters_and_keys() {
     let report = gateway.reloaded(&renamed);
     assert_eq!(report["renamed"], json!([{ "from": "old", "to": "new" }]));
     assert_eq!(gateway.get("/v1/destinations/old").status, 404);
+    assert!(!gateway.get("/metrics").text.contains("destination_state{destination=\"old\""));
     let ledger = gateway.lane("new")["ledger"].clone();
     assert_eq!((&ledger["delivered"], &ledger["dead"]), (&json!(2), &json!(1)));
     let letters = gateway.dead_letters("destination=new");
@@ -354,5 +362,34 @@ fn what_needs_a_restart_is_named() {
     assert!(gateway.log().contains("take effect at the next start"));
     gateway.accept(&alerts::ndjson(0..2));
     receiver.wait_for(2);
+    gateway.finish();
+}
+
+#[test]
+fn a_changed_order_and_express_level_skip_and_repeat_nothing() {
+    let receiver = Receiver::willing();
+    let mut gateway = gateway(&webhook("siem", &receiver, ""));
+    gateway.post("/v1/destinations/siem/pause", &json!({}));
+    let settings = [
+        "express_level = 12",
+        "express_level = 7",
+        "order = \"key\"\norder_key = \"rule.id\"\nexpress_level = 10",
+        "order = \"strict\"",
+        "",
+    ];
+    let batch =
+        |n: u64| (n * 20..n * 20 + 20).map(|n| alert_of_level(n, [3, 8, 11, 15][n as usize % 4]));
+    gateway.accept(&batch(0).collect::<String>());
+    for (n, keys) in (1..).zip(settings) {
+        let report = gateway.reloaded(&webhook("siem", &receiver, keys));
+        assert_eq!(report["changed"], json!(["siem"]), "{keys}");
+        gateway.accept(&batch(n).collect::<String>());
+        if n == 2 {
+            // Some of it goes under way, and more comes under other settings.
+            gateway.post("/v1/destinations/siem/resume", &json!({}));
+        }
+    }
+    gateway.wait_for_term("siem", "delivered", 120);
+    assert_eq!(sorted(&receiver), (0..120).collect::<Vec<_>>());
     gateway.finish();
 }

@@ -10,7 +10,7 @@ use holdfast_pipeline::{
     operator::{Happening, Notice},
     settings::OnOverflow,
 };
-use holdfast_queue::{AuditEntry, Engine, LaneSummary, QueueEngine};
+use holdfast_queue::{AuditEntry, DeadEnd, Engine, LaneSummary, QueueEngine};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +56,7 @@ impl Upkeep {
         if !orphaned || self.clock.now().since(lane.last_open_at) <= ORPHAN_KEEP {
             return;
         }
-        match self.engine.abandon_lane(&lane.name).await {
+        match self.engine.abandon_lane(&lane.name, DeadEnd::Expired).await {
             Ok(0) => {}
             Ok(expired) => tracing::warn!(
                 lane = %lane.name, expired, "an orphaned lane's events expired"

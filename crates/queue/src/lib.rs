@@ -83,8 +83,9 @@ pub trait QueueEngine: Send + Sync {
     /// `in_order`: nothing of it was under way.
     async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError>;
 
-    /// The lane `old`, which nobody has open, is called `new` from now on, with its position,
-    /// ledger, retries, dead letters and jobs. Whether it happened, or not, survives a crash.
+    /// The lane `old`, which nobody has open, is called `new` from now on, with its positions,
+    /// ledger, retries, dead letters, windows, links and jobs. Whether it happened, or not,
+    /// survives a crash.
     async fn adopt_lane(&self, old: &Name, new: &Name) -> Result<Adoption, QueueError>;
 
     /// How much of the log an open lane may hold back. Judged at every round of upkeep.
@@ -110,7 +111,7 @@ pub trait QueueEngine: Send + Sync {
     fn lanes(&self) -> Vec<LaneSummary>;
 
     /// Settles all that a lane has not settled as expired (an orphan's end) or purged.
-    async fn abandon_lane(&self, lane: &Name) -> Result<u64, QueueError>;
+    async fn abandon_lane(&self, lane: &Name, end: DeadEnd) -> Result<u64, QueueError>;
 
     /// One page of dead letters, oldest first within an owner.
     async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage, QueueError>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State};
 use holdfast_model::{LaneState, Ledger, Name, Timestamp};
 use holdfast_pipeline::{LaneHandle, LaneView};
-use holdfast_queue::{AuditEntry, LaneSummary, QueueEngine, QueueError, ReadLimit};
+use holdfast_queue::{AuditEntry, DeadEnd, LaneSummary, QueueEngine, QueueError, ReadLimit};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,7 +14,7 @@ use super::{
     auth::Caller,
     extract::Path,
     openapi::Nothing,
-    problem::{Kind, Problem},
+    problem::{self, Kind, Problem},
 };
 
 /// A lane
@@ -260,5 +260,35 @@ pub(crate) async fn retry_now(
 ) -> Result<Json<Lane>, Problem> {
     api.lane(&name)?.retry_now().await?;
     api.note(&who, "retry-now", &name, String::new()).await;
+    one(&api, &name).await
+}
+
+/// Gives up what an orphan holds; its dead letters stay
+#[utoipa::path(
+    post, path = "/v1/destinations/{name}/purge", tag = "destinations",
+    operation_id = "purge_destination",
+    params(("name" = String, Path, description = "The orphan's name.", example = "old-siem")),
+    request_body = Nothing,
+    responses(
+        (status = 200, description = "The lane.", body = Lane),
+        (status = 409, description = "It is no orphan.", body = problem::Body, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn purge(
+    State(api): State<Arc<Api>>,
+    Extension(Caller(who)): Extension<Caller>,
+    Path(name): Path<String>,
+    _: Nothing,
+) -> Result<Json<Lane>, Problem> {
+    let lanes = api.engine.lanes();
+    let missing = || Problem::new(Kind::NotFound, format!("there is no destination `{name}`"));
+    let lane = lanes.iter().find(|lane| lane.name.as_str() == name).ok_or_else(missing)?;
+    if lane.open || api.lanes.contains(&lane.name) {
+        let detail = format!("`{name}` is configured; only what an orphan holds can be purged");
+        return Err(Problem::new(Kind::NotAllowed, detail));
+    }
+    let purged = api.engine.abandon_lane(&lane.name, DeadEnd::Purged).await?;
+    api.metrics.dropped(&name, "purged", purged);
+    api.note(&who, "purge", &name, purged.to_string()).await;
     one(&api, &name).await
 }

@@ -4,7 +4,7 @@
 //! cannot drift.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ const GROUP_ALERTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0,
 /// What is asked when somebody looks.
 pub(crate) struct Scrape {
     registry: Registry,
+    /// Held from setting to printing.
+    lock: Mutex<()>,
     lanes: Lanes,
     tails: Tails,
     queue_bytes: IntGauge,
@@ -97,6 +99,18 @@ impl Lanes {
     }
 }
 
+impl Lanes {
+    fn reset(&self) {
+        for gauges in
+            [&self.queue_alerts, &self.state, &self.retries, &self.dead_letters, &self.imbalance]
+        {
+            gauges.reset();
+        }
+        self.queue_oldest.reset();
+        self.throttled_until.reset();
+    }
+}
+
 /// What is asked of each source that reads a file.
 struct Tails {
     tail_position: IntGaugeVec,
@@ -161,6 +175,7 @@ impl Scrape {
                 corrupt
             },
             registry: registry.clone(),
+            lock: Mutex::default(),
         };
         make.build_info()?;
         Ok(scrape)
@@ -249,9 +264,11 @@ impl Make<'_> {
 )]
 pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     api.scrape.storage(&api.engine.stats());
-    for lane in api.lane_views().await? {
-        api.scrape.lane(&lane);
-    }
+    let lanes = api.lane_views().await?;
+    let _one_at_a_time = api.scrape.lock.lock().unwrap_or_else(PoisonError::into_inner);
+    // A lane that was renamed must not go on under its old name.
+    api.scrape.lanes.reset();
+    lanes.iter().for_each(|lane| api.scrape.lane(lane));
     for dead in api.engine.dead_boxes() {
         let count = i64::try_from(dead.count).unwrap_or(i64::MAX);
         api.scrape.lanes.dead_letters.with_label_values(&[&dead.owner]).set(count);

@@ -41,6 +41,7 @@ fn administering() -> Routes {
         .routes(routes!(destinations::pause))
         .routes(routes!(destinations::resume))
         .routes(routes!(destinations::retry_now))
+        .routes(routes!(destinations::purge))
         .routes(routes!(trial::test))
         .routes(routes!(dead_letters::purge))
         .routes(routes!(dead_letters::remove))

@@ -57,6 +57,8 @@ pub(super) struct Act {
 pub(super) struct Done {
     pub(super) runs: Option<(Name, Run)>,
     pub(super) note: Option<String>,
+    /// It does not run, because the queue failed with it.
+    pub(super) failed: Option<(Name, QueueError)>,
 }
 
 impl Act {
@@ -99,7 +101,19 @@ impl Run {
 }
 
 impl Hands {
-    pub(super) async fn carry_out(&self, act: Act) -> Result<Done, QueueError> {
+    pub(super) async fn carry_out(&self, act: Act) -> Done {
+        let name = act.start.as_ref().map(|config| &config.name);
+        let name = name.or(act.stop.as_ref().map(|(name, _)| name)).cloned();
+        match self.try_carry_out(act).await {
+            Ok(done) => done,
+            Err(error) => {
+                name.iter().for_each(|name| self.lanes.remove(name));
+                Done { failed: name.map(|name| (name, error)), ..Done::default() }
+            }
+        }
+    }
+
+    async fn try_carry_out(&self, act: Act) -> Result<Done, QueueError> {
         let Act { stop, adopt, start } = act;
         if let Some((name, run)) = stop {
             let in_order = run.end(self.patience).await;
@@ -118,7 +132,7 @@ impl Hands {
             None => None,
         };
         let runs = Some((config.name.clone(), self.start(config).await?));
-        Ok(Done { runs, note })
+        Ok(Done { runs, note, failed: None })
     }
 
     async fn adopt(&self, old: &Name, new: &Name) -> Result<Option<String>, QueueError> {

@@ -172,6 +172,7 @@ impl Running {
         // It reads files, and compiles filters and templates.
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let config = loaded.map_err(|_| ReloadError::Stopping)?.map_err(ReloadError::Faults)?;
+        self.forget_ended();
         let plan = Plan::between(&self.prints, &config.prints).map_err(ReloadError::Faults)?;
         let fixed = Fixed::of(&config);
         let restart = self.fixed.differences(&fixed);
@@ -183,6 +184,17 @@ impl Running {
         self.hands.wake_parked(&plan.kept).await;
         notes.extend(self.hands.adopt_live(tokens, files).await);
         Ok(Report::new(&plan, notes, restart, fixed_secrets))
+    }
+
+    /// A lane that ended by itself runs by no settings, so it changes in any case.
+    fn forget_ended(&mut self) {
+        for (name, run) in &self.lanes {
+            if run.task.is_finished()
+                && let Some(print) = self.prints.destinations.get_mut(name.as_str())
+            {
+                print.settings = Default::default();
+            }
+        }
     }
 
     /// Does what the plan says. Answers what a person should know.
@@ -213,15 +225,22 @@ impl Running {
         };
         let (mut done, others) = join(one_after_the_other, all(go_on)).await;
         done.extend(others);
-        let mut notes = Vec::new();
-        for done in done {
-            let done = done?;
-            self.lanes.extend(done.runs);
-            notes.extend(done.note);
-        }
         self.sources.start(sources, &plan.sources_start);
         self.prints = prints;
-        Ok(notes)
+        let (mut notes, mut failure) = (Vec::new(), None);
+        for done in done {
+            self.lanes.extend(done.runs);
+            notes.extend(done.note);
+            if let Some((name, error)) = done.failed {
+                // It does not run, so the next reload begins with it anew.
+                self.prints.destinations.remove(name.as_str());
+                failure = Some(error);
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(notes),
+        }
     }
 
     /// In the log and to the operator.

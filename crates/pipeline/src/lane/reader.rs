@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use holdfast_model::{Event, Seq};
+use holdfast_model::{Event, Kind, Seq};
 use holdfast_queue::{Boundary, Page, Slots, Span, WINDOWS_STEP_MAX, Window, is_express};
 use tokio::time::Instant;
 
@@ -210,6 +210,10 @@ impl Reader {
             self.skipped.expired += 1;
             self.skipped.add(Span::one(event.seq), now);
             return false;
+        }
+        if event.kind == Kind::Canary {
+            // Each is like the last, and says something only when it goes its way.
+            return true;
         }
         let judged = judges.storm.judge(event);
         if judges.storm.has_ended() {

@@ -6,9 +6,9 @@
 //!
 //! While they follow, the marker says whose they are: [`State::owner_now`].
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
-use holdfast_model::Name;
+use holdfast_model::{Name, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,10 +16,10 @@ use crate::{
         group::{Change, Group},
         keys,
         lane::LANE_PARTS_MAX,
-        state::{Row, State, bare, failed},
+        state::{Row, State, bare, failed, get},
     },
     error::QueueError,
-    record::{Sealed, part_key, parts_of},
+    record::{self, Sealed, part_key, parts_of},
     store::{Store, Write},
     types::{Adoption, DeadId},
 };
@@ -158,11 +158,12 @@ fn move_links(
     let (from, to) = (keys::linked_of(old.as_str()), keys::linked_of(new.as_str()));
     let rows = first_rows(&*state.store, &from)?;
     let mut change = renamed(&rows, &from, &to);
-    for (key, value) in &rows {
-        // A damaged one is no use under either name.
-        let Ok(seq) = crate::record::open(key, value) else { continue };
+    // Several remote ids may belong to one event, which has one link. A damaged one goes over as
+    // it is.
+    let events = rows.iter().filter_map(|(key, value)| record::open::<Seq>(key, value).ok());
+    for seq in events.collect::<BTreeSet<_>>() {
         let by_event = part_key(&keys::link(seq, old.as_str()), 0);
-        if let Some(link) = super::state::get(&*state.store, &by_event)? {
+        if let Some(link) = get(&*state.store, &by_event)? {
             change.puts.push(Write::Put(part_key(&keys::link(seq, new.as_str()), 0), link));
             change.removes.push(by_event);
         }
@@ -241,8 +242,8 @@ impl State {
     /// Does what a crash left of an adoption. Boxes and jobs are loaded, the lanes not yet.
     pub(crate) fn finish_adoption(&mut self) -> Result<(), QueueError> {
         let store = Arc::clone(&self.store);
-        let Some(bytes) = super::state::get(&*store, keys::ADOPTION)? else { return Ok(()) };
-        self.adoption = Some(crate::record::open(keys::ADOPTION, &bytes)?);
+        let Some(bytes) = get(&*store, keys::ADOPTION)? else { return Ok(()) };
+        self.adoption = Some(record::open(keys::ADOPTION, &bytes)?);
         let mut group = Group::default();
         while step(self, &mut group)? {}
         group.close(self)?;

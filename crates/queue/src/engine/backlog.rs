@@ -53,10 +53,7 @@ fn unread(state: &State, name: &Name) -> Result<Option<u64>, QueueError> {
     let store = Arc::clone(&state.store);
     let position = lane.spans.position();
     match read::events_before(&*store, position, end, state.meta.events_trimmed) {
-        Ok(Some(before)) => {
-            let behind = end.events_total.saturating_sub(before);
-            Ok(Some(behind.saturating_sub(lane.spans.count_above())))
-        }
+        Ok(Some(before)) => Ok(Some(lane.view().ledger(end.events_total, before, 0).unsettled)),
         Ok(None) | Err(QueueError::Corrupt { .. }) => Ok(None),
         Err(error) => Err(error),
     }

@@ -119,10 +119,7 @@ pub(super) fn remove(
         if let Ok(name) = Name::new(&state.owner_now(&id.owner))
             && let Some(lane) = state.lanes.get_mut(&name)
         {
-            match end {
-                DeadEnd::Purged => lane.counters.purged += 1,
-                DeadEnd::Expired => lane.counters.expired += 1,
-            }
+            *lane.counters.of(end) += 1;
             group.touch_lane(&name);
         }
         group.finish(state, rest)?;

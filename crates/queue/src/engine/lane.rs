@@ -10,7 +10,7 @@ use crate::{
     error::QueueError,
     record::VALUE_BYTES_MAX,
     spans::{Span, Spans},
-    types::{Backlog, BacklogLimit, RetryHead, StoredState},
+    types::{Backlog, BacklogLimit, DeadEnd, RetryHead, StoredState},
 };
 
 /// Most parts of a lane's record. It travels with every batch that settles, so it must leave room
@@ -26,6 +26,16 @@ pub(crate) struct Counters {
     pub(crate) suppressed: u64,
     pub(crate) expired: u64,
     pub(crate) purged: u64,
+}
+
+impl Counters {
+    /// What leaves for good is counted by its end.
+    pub(crate) fn of(&mut self, end: DeadEnd) -> &mut u64 {
+        match end {
+            DeadEnd::Purged => &mut self.purged,
+            DeadEnd::Expired => &mut self.expired,
+        }
+    }
 }
 
 /// A lane as it is stored.

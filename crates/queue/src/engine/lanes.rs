@@ -17,7 +17,7 @@ use crate::{
     },
     error::QueueError,
     spans::Spans,
-    types::{Backlog, BacklogLimit, ExpressOpen, LaneOpen, Start, StoredState},
+    types::{Backlog, BacklogLimit, DeadEnd, ExpressOpen, LaneOpen, Start, StoredState},
 };
 
 pub(super) fn open(
@@ -110,15 +110,16 @@ pub(super) fn close(
     Ok(())
 }
 
-/// Settles everything a lane holds as expired: an orphan's end.
+/// Settles everything a lane holds, as expired or purged: an orphan's end.
 pub(super) fn abandon(
     state: &mut State,
     group: &mut Group,
     name: &Name,
+    end: DeadEnd,
 ) -> Result<u64, QueueError> {
     let lane = state.lane(name)?;
     let retries: Vec<Retry> = lane.retries.values().copied().collect();
-    let mut expired = 0;
+    let mut given_up = 0;
     for retry in retries {
         let key = keys::retry(name.as_str(), retry.head.id, retry.generation);
         let removes = part_keys(&key, retry.parts).collect();
@@ -126,20 +127,20 @@ pub(super) fn abandon(
         let members = u64::from(retry.head.members);
         let lane = state.lane(name)?;
         lane.take_retry(retry.head.id);
-        lane.counters.expired += members;
+        *lane.counters.of(end) += members;
         group.touch_lane(name);
         group.finish(state, rest)?;
-        expired += members;
+        given_up += members;
     }
     // What is counted by the chunks must be in the store.
     group.close(state)?;
-    let end = End { head: state.meta.next_seq, events_total: state.meta.events_total };
+    let log_end = End { head: state.meta.next_seq, events_total: state.meta.events_total };
     let (store, trimmed) = (Arc::clone(&state.store), state.meta.events_trimmed);
     let position = state.lane(name)?.spans.position();
-    let before = match read::events_before(&*store, position, end, trimmed) {
+    let before = match read::events_before(&*store, position, log_end, trimmed) {
         Err(QueueError::Corrupt { .. }) => {
             aside::around(state, group, position)?;
-            read::events_before(&*store, position, end, trimmed)?
+            read::events_before(&*store, position, log_end, trimmed)?
         }
         found => found?,
     };
@@ -147,14 +148,15 @@ pub(super) fn abandon(
     let before = before.unwrap_or(trimmed);
     group.reserve(state, 1)?;
     let lane = state.lane(name)?;
-    let unread = end.events_total.saturating_sub(before).saturating_sub(lane.spans.count_above());
+    let unread =
+        log_end.events_total.saturating_sub(before).saturating_sub(lane.spans.count_above());
     let unread = unread.saturating_add_signed(-lane.express.ahead);
-    lane.counters.expired += unread;
-    lane.spans = Spans::new(end.head, &[]);
-    lane.express.end(end.head);
+    *lane.counters.of(end) += unread;
+    lane.spans = Spans::new(log_end.head, &[]);
+    lane.express.end(log_end.head);
     group.touch_lane(name);
     windows::remove_all(state, group, name)?;
-    Ok(expired + unread)
+    Ok(given_up + unread)
 }
 
 /// What upkeep and opening take for now, in wall time.

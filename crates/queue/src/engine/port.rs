@@ -210,9 +210,9 @@ impl QueueEngine for Engine {
         self.shared.published().lanes.iter().map(summary).collect()
     }
 
-    async fn abandon_lane(&self, lane: &Name) -> Result<u64, QueueError> {
+    async fn abandon_lane(&self, lane: &Name, end: DeadEnd) -> Result<u64, QueueError> {
         let lane = lane.clone();
-        self.write(move |state, group| lanes::abandon(state, group, &lane)).await
+        self.write(move |state, group| lanes::abandon(state, group, &lane, end)).await
     }
 
     async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage, QueueError> {

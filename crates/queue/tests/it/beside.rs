@@ -80,7 +80,7 @@ async fn a_lane_that_ends_has_no_windows(mut bed: Bed) {
     for lane in [&ends, &stays] {
         bed.settle(lane, suppressed(2, 4, window(1, 2))).await;
     }
-    bed.q().abandon_lane(&ends).await.unwrap();
+    bed.q().abandon_lane(&ends, holdfast_queue::DeadEnd::Expired).await.unwrap();
     assert_eq!(bed.q().open_lane(&ends, Start::New).await.unwrap().windows, []);
     assert_eq!(bed.q().open_lane(&stays, Start::New).await.unwrap().windows.len(), 1);
     bed.sound().await;

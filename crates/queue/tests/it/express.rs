@@ -147,7 +147,7 @@ async fn an_abandoned_lane_expires_both_classes_once(mut bed: Bed) {
     bed.try_append(levels.map(|level| of_level(0, level)).into()).await.unwrap();
     let express_spans = vec![Span { from: 1, to: 3, count: 1 }];
     bed.settle(&lane, Settle { express_spans, delivered: 1, ..Settle::default() }).await;
-    assert_eq!(bed.q().abandon_lane(&lane).await.unwrap(), 4);
+    assert_eq!(bed.q().abandon_lane(&lane, holdfast_queue::DeadEnd::Expired).await.unwrap(), 4);
     let ledger = bed.ledger(&lane).await;
     assert_eq!((ledger.expired, ledger.delivered, ledger.imbalance()), (4, 1, 0));
     bed.sound().await;

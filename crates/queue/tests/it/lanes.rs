@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::Either;
 use holdfast_model::{LaneState, Name, Timestamp};
 use holdfast_queue::{
-    AuditEntry, JobProgress, JobRecord, JobState, QueueEngine, Settle, Span, Start, StoredEvent,
-    StoredState,
+    AuditEntry, DeadEnd, JobProgress, JobRecord, JobState, QueueEngine, Settle, Span, Start,
+    StoredEvent, StoredState,
 };
 
 use crate::{
@@ -91,7 +91,8 @@ async fn an_abandoned_lane_has_everything_settled_as_expired(mut bed: Bed) {
     };
     bed.settle(&lane, item).await;
     // Events of the same commit belong to it as well.
-    let (_, expired) = tokio::join!(bed.append([100, 101]), bed.q().abandon_lane(&lane));
+    let (_, expired) =
+        tokio::join!(bed.append([100, 101]), bed.q().abandon_lane(&lane, DeadEnd::Expired));
     assert_eq!(expired.unwrap(), 101);
     bed.crash(0);
     let ledger = bed.ledger(&lane).await;
@@ -104,7 +105,7 @@ async fn what_is_appended_and_abandoned_in_one_commit_is_expired() {
     let mut bed = Bed::memory();
     let lane = bed.lane("slack").await;
     let append = bed.append_own([1, 2, 3]);
-    let abandon = async { bed.q().abandon_lane(&lane).await.map(|_| ()) };
+    let abandon = async { bed.q().abandon_lane(&lane, DeadEnd::Expired).await.map(|_| ()) };
     for result in bed.in_one_group([Either::Left(append), Either::Right(abandon)].into_iter()).await
     {
         result.unwrap();

@@ -54,7 +54,7 @@ async fn an_event_is_found_wherever_it_stands(mut bed: Bed) {
     assert!(matches!(standing(&bed, &lane, 8).await, Standing::Retrying(_)));
     bed.settle(&lane, Settle { retries_done: vec![8], delivered: 1, ..Settle::default() }).await;
     assert!(matches!(standing(&bed, &lane, 8).await, Standing::Settled));
-    bed.q().abandon_lane(&lane).await.unwrap();
+    bed.q().abandon_lane(&lane, DeadEnd::Expired).await.unwrap();
     assert!(matches!(standing(&bed, &lane, 9).await, Standing::Settled));
     bed.sound().await;
 }

@@ -372,7 +372,10 @@ async fn compaction_gives_back_the_file_s_room_and_changes_nothing() {
         queue.append(batch("http", NOON, large)).await.unwrap();
     }
     for lane in ["siem", "tickets"] {
-        queue.abandon_lane(&Name::new(lane).unwrap()).await.unwrap();
+        queue
+            .abandon_lane(&Name::new(lane).unwrap(), holdfast_queue::DeadEnd::Expired)
+            .await
+            .unwrap();
     }
     queue.upkeep(holdfast_model::Timestamp(NOON.0 + 60_000)).await.unwrap();
     assert_eq!(queue.stats().events_in_log, 0);

@@ -93,7 +93,7 @@ impl Destination for Misp {
     }
 
     fn take_template_errors(&self) -> u64 {
-        self.template.take_errors()
+        self.form.template.take_errors()
     }
 }
 

@@ -99,6 +99,10 @@ impl Destination for OpenCti {
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         self.api.refresh()
     }
+
+    fn take_template_errors(&self) -> u64 {
+        self.form.template.take_errors()
+    }
 }
 
 // === impl OpenCti ===

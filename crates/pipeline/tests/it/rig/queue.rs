@@ -163,9 +163,9 @@ impl QueueEngine for Watched {
         self.engine.lanes()
     }
 
-    async fn abandon_lane(&self, lane: &Name) -> Result<u64, QueueError> {
+    async fn abandon_lane(&self, lane: &Name, end: DeadEnd) -> Result<u64, QueueError> {
         let _hold = hold();
-        self.engine.abandon_lane(lane).await
+        self.engine.abandon_lane(lane, end).await
     }
 
     async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage, QueueError> {

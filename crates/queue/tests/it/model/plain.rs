@@ -74,7 +74,7 @@ impl Request {
             Self::Settle(lane, items) => engine.settle(&lane, items).await,
             Self::Revive(ids) => engine.revive(ids, None).await.map(|_| ()),
             Self::Remove(ids, end) => engine.remove_dead(ids, end).await.map(|_| ()),
-            Self::Abandon(lane) => engine.abandon_lane(&lane).await.map(|_| ()),
+            Self::Abandon(lane) => engine.abandon_lane(&lane, DeadEnd::Expired).await.map(|_| ()),
             Self::Upkeep(now) => engine.upkeep(now).await,
         };
         result.map_err(|error| error.to_string())
