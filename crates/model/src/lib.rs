@@ -24,6 +24,6 @@ pub use event::{Event, EventId, Kind, LogId, NewEvent, Seq};
 pub use facets::Facets;
 pub use intake::{Accepted, Intake, IntakeBatch, IntakeError, Reject, RejectReason};
 pub use lane::{DeadReason, LaneState, Ledger};
-pub use name::{Name, delivery_key};
+pub use name::{Name, delivery_key, summary_key};
 pub use secret::Secret;
 pub use time::Timestamp;

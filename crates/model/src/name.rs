@@ -62,6 +62,12 @@ pub fn delivery_key(id: &EventId, lane: &Name, log_replay: Option<u64>) -> Strin
     }
 }
 
+/// The key of the summary that stands for a window of events alike: `<first id>.d.<lane>`, of the
+/// first event that was held back.
+pub fn summary_key(first: &EventId, lane: &Name) -> String {
+    format!("{first}.d.{lane}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

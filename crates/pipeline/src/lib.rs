@@ -6,23 +6,27 @@
 //!                                     └ replay jobs put dead letters back
 //! ```
 //!
-//! Deciding is pure ([`filter`], [`settlement`], [`backoff`], [`breaker`], [`pace`]); acting is at
+//! Deciding is pure ([`filter`], [`order`], [`storm`], [`settlement`], [`backoff`], [`breaker`], [`pace`]); acting is at
 //! the edges ([`intake`], [`lane`], [`jobs`]). Nothing here knows a vendor, HTTP or sled.
 
 pub mod backoff;
 pub mod breaker;
 pub mod clock;
+mod fields;
 pub mod filter;
 pub mod intake;
 pub mod jobs;
 pub mod lane;
 pub mod metrics;
+pub mod order;
 mod osmatch;
 pub mod pace;
 pub mod settings;
 pub mod settlement;
+pub mod storm;
 
 pub use clock::Clock;
+pub use fields::Path;
 pub use intake::QueueIntake;
 pub use lane::{LaneConfig, LaneHandle, LaneView};
 pub use metrics::Metrics;

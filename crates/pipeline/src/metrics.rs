@@ -19,7 +19,7 @@ const LATENCY_SECONDS: &[f64] = &[
     3_600.0, 14_400.0, 86_400.0,
 ];
 
-const RESULTS: [&str; 4] = ["delivered", "dead", "filtered", "purged"];
+const RESULTS: [&str; 5] = ["delivered", "dead", "filtered", "suppressed", "purged"];
 const OUTCOMES: [&str; 4] = ["ok", "retry", "permanent", "ambiguous"];
 const REJECTED: [&str; 5] = ["invalid", "too_large", "queue_full", "disk_full", "auth"];
 
@@ -131,6 +131,8 @@ pub struct Metrics {
 pub struct LaneMetrics {
     pub delivered: IntCounter,
     pub filtered: IntCounter,
+    /// Held back by storm control; a summary or a count stands for them.
+    pub suppressed: IntCounter,
     pub dead: IntCounter,
     pub attempts_ok: IntCounter,
     pub attempts_retry: IntCounter,
@@ -186,7 +188,7 @@ impl Metrics {
 
     /// Makes every combination of a lane exist, and finds its counters.
     pub fn lane(&self, lane: &str) -> LaneMetrics {
-        let [delivered, dead, filtered, _] =
+        let [delivered, dead, filtered, suppressed, _] =
             RESULTS.map(|result| self.deliveries.with_label_values(&[lane, result]));
         let [ok, retry, permanent, ambiguous] =
             OUTCOMES.map(|outcome| self.attempts.with_label_values(&[lane, outcome]));
@@ -199,6 +201,7 @@ impl Metrics {
         LaneMetrics {
             delivered,
             filtered,
+            suppressed,
             dead,
             attempts_ok: ok,
             attempts_retry: retry,

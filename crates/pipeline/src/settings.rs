@@ -10,8 +10,14 @@ use holdfast_queue::Start;
 
 use crate::{
     breaker::BreakerSettings,
+    fields::Path,
     filter::{self, Filter},
+    order::Order,
+    storm::{Rest, StormSettings},
 };
+
+/// Fields that storm control goes by, at most.
+const STORM_FIELDS_MAX: usize = 8;
 
 const RATE: Setting = Setting::optional(
     "rate",
@@ -45,6 +51,35 @@ const POISON_LIMIT: Setting = Setting::new(
     "10",
     "Permanent errors in a row, over at least 3 rules, that park the lane as wrongly set up; \
      those events go back to pending. 2 to 1000.",
+);
+const ORDER: Setting = Setting::new(
+    "order",
+    "\"none\"",
+    "Which events must not overtake each other: \"none\", \"strict\" (all of them: one request at a \
+     time), or \"key\" (those with the same `order_key`). Items of one bulk request count as sent \
+     together.",
+);
+const ORDER_KEY: Setting = Setting::new(
+    "order_key",
+    "\"agent.id\"",
+    "The field of the alert that `order = \"key\"` goes by, with dots. Keys are spread over 128 slots, \
+     and those in one slot wait for each other.",
+);
+const EXPRESS_LEVEL: Setting = Setting::optional(
+    "express_level",
+    "12",
+    "Events at or above this level go before the others, with a position of their own, so that a \
+     fresh critical alert does not wait behind a backlog. 0 to 16; not with `order = \"strict\"`.",
+);
+const BY: Setting = Setting::new(
+    "by",
+    "[\"rule.id\", \"agent.id\"]",
+    "The fields, with dots, in which events alike are the same.",
+);
+const STORM_WINDOW: Setting = Setting::new(
+    "window",
+    "\"5m\"",
+    "How long after the first of them events alike are held back. 1s to 7d.",
 );
 const MAX_EVENTS: Setting =
     Setting::new("max_events", "1", "Most events in one request, 1 to 10000; 1: no batches.");
@@ -93,8 +128,19 @@ const RATIO: Setting = Setting::new(
 const WINDOW: Setting = Setting::new("window", "\"30s\"", "That window. 1s to 1h.");
 
 /// The keys of every destination.
-pub const SETTINGS: &[&Setting] =
-    &[&RATE, &CONCURRENCY, &TIMEOUT, &IN_DOUBT, &START, &POISON_LIMIT];
+pub const SETTINGS: &[&Setting] = &[
+    &RATE,
+    &CONCURRENCY,
+    &TIMEOUT,
+    &IN_DOUBT,
+    &START,
+    &POISON_LIMIT,
+    &ORDER,
+    &ORDER_KEY,
+    &EXPRESS_LEVEL,
+];
+/// Of `digest` and of `dedup`.
+pub const STORM_SETTINGS: &[&Setting] = &[&BY, &STORM_WINDOW];
 pub const BATCH_SETTINGS: &[&Setting] = &[&MAX_EVENTS, &MAX_BYTES, &MAX_WAIT, &FORMAT];
 pub const RETRY_SETTINGS: &[&Setting] = &[&INITIAL, &MAX, &MAX_AGE, &SERVER_WAIT_MAX, &MAX_PENDING];
 pub const BREAKER_SETTINGS: &[&Setting] = &[&FAILURES, &RATIO, &WINDOW];
@@ -138,6 +184,10 @@ pub struct LaneSettings {
     pub batch_format: &'static str,
     pub retry: RetrySettings,
     pub breaker: BreakerSettings,
+    pub order: Order,
+    /// Events at or above it have a position of their own.
+    pub express_level: Option<u16>,
+    pub storm: Option<StormSettings>,
 }
 
 impl RetrySettings {
@@ -157,7 +207,11 @@ impl LaneSettings {
         let batch = section.table("batch").unwrap_or_else(empty);
         let retry = section.table("retry").unwrap_or_else(empty);
         let breaker = section.table("breaker").unwrap_or_else(empty);
+        let (order, express_level) = read_order(section);
         let settings = Self {
+            order,
+            express_level,
+            storm: read_storm(section),
             filter: section.table("when").map(|when| Filter::read(&when)).unwrap_or_default(),
             rate: section.rate(&RATE),
             concurrency: section.count(&CONCURRENCY, 1..=1024),
@@ -201,6 +255,56 @@ impl Default for LaneSettings {
         let (none, faults) = (Vec::new(), std::cell::RefCell::default());
         Self::read(&Section::new("", 0, &none, &faults))
     }
+}
+
+fn read_order(section: &Section<'_>) -> (Order, Option<u16>) {
+    let word = section.word(&ORDER, &["none", "strict", "key"]);
+    let path = section.text(&ORDER_KEY).unwrap_or("agent.id");
+    let Some(path) = Path::new(path) else {
+        section.fault(ORDER_KEY.name, format!("\"{path}\" is not a field like agent.id"));
+        return (Order::None, None);
+    };
+    let order = match word {
+        "strict" => Order::Strict,
+        "key" => Order::Key(path),
+        _ => Order::None,
+    };
+    if section.has(ORDER_KEY.name) && word != "key" {
+        section.fault(ORDER_KEY.name, "leave out, or set `order = \"key\"`");
+    }
+    let express = section.integer(&EXPRESS_LEVEL, 0..=16);
+    if express.is_some() && order == Order::Strict {
+        let problem = "an express event overtakes others, which `order = \"strict\"` forbids";
+        section.fault(EXPRESS_LEVEL.name, problem);
+    }
+    (order, express.map(|level| level as u16))
+}
+
+fn read_storm(section: &Section<'_>) -> Option<StormSettings> {
+    let tables = [("digest", Rest::Summary), ("dedup", Rest::Nothing)];
+    let mut found = None;
+    for (name, rest) in tables {
+        let Some(table) = section.table(name) else { continue };
+        let texts = table.texts(&BY).unwrap_or_else(|| vec!["rule.id".into(), "agent.id".into()]);
+        let path = |text: &String| {
+            let path = Path::new(text);
+            if path.is_none() {
+                table.fault(BY.name, format!("\"{text}\" is not a field like rule.id"));
+            }
+            path
+        };
+        let by: Vec<Path> = texts.iter().filter_map(path).collect();
+        if texts.is_empty() || texts.len() > STORM_FIELDS_MAX {
+            table.fault(BY.name, format!("it names 1 to {STORM_FIELDS_MAX} fields"));
+        }
+        let window = table.duration(&STORM_WINDOW, secs(1)..=secs(7 * 86_400));
+        table.finish();
+        if found.is_some() {
+            section.fault(name, "give either `digest` or `dedup`, not both");
+        }
+        found = Some(StormSettings { rest, by, window });
+    }
+    found
 }
 
 fn read_retry(retry: &Section<'_>) -> RetrySettings {

@@ -68,6 +68,17 @@ pub trait QueueEngine: Send + Sync {
     /// Finds or makes the lane, and says where it stands.
     async fn open_lane(&self, lane: &Name, start: Start) -> Result<LaneOpen, QueueError>;
 
+    /// From the head on, events at or above this level are the lane's express class, which has a
+    /// position of its own. `None`: from the head on there is none.
+    async fn set_express(&self, lane: &Name, level: Option<u16>)
+    -> Result<ExpressOpen, QueueError>;
+
+    /// What remote systems made of an event, a link a lane.
+    async fn links_of(&self, seq: Seq) -> Result<Vec<LaneLink>, QueueError>;
+
+    /// The event of which a lane's remote system made the thing with this id.
+    async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError>;
+
     /// The events from `from` on, as many as fit into `limit`. Empty at the head.
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError>;
 

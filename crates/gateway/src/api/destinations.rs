@@ -58,16 +58,17 @@ pub(crate) struct List<T> {
 }
 
 impl LedgerView {
-    fn new(ledger: &Ledger, in_flight_of_log: u64) -> Self {
+    fn new(ledger: &Ledger, in_flight_of_log: u64, held: u64) -> Self {
         // A moment apart from the ledger, so bounded by it.
         let in_flight = in_flight_of_log.min(ledger.unsettled);
+        let held = held.min(ledger.unsettled - in_flight);
         Self {
             seen: ledger.seen,
             filtered: ledger.filtered,
             delivered: ledger.delivered,
             pending: ledger.pending(),
-            unread: ledger.unsettled - in_flight,
-            held: 0,
+            unread: ledger.unsettled - in_flight - held,
+            held,
             in_flight,
             retrying: ledger.retrying,
             dead: ledger.dead,
@@ -101,7 +102,11 @@ impl Api {
             state: if view.is_some() { stored.state.as_str() } else { "orphaned" },
             reason: stored.reason.clone(),
             since: stored.since,
-            ledger: LedgerView::new(&ledger, view.as_ref().map_or(0, in_flight_of_log)),
+            ledger: LedgerView::new(
+                &ledger,
+                view.as_ref().map_or(0, in_flight_of_log),
+                view.as_ref().map_or(0, |view| view.held),
+            ),
             oldest_pending_at: [unread_since, retry_oldest].into_iter().flatten().min(),
             throttled_until: match stored.state {
                 LaneState::Throttled { until } => Some(until),

@@ -163,7 +163,7 @@ mod tests {
     fn holds(expression: &Expression, body: &str) -> Result<bool, String> {
         let new = NewEvent::alert(body.to_owned());
         let event = Event::new(7, new, "wazuh".into(), Timestamp(0));
-        expression.holds(&event, &crate::filter::parse(&event))
+        expression.holds(&event, &crate::fields::parse(&event))
     }
 
     const SSHD: &str = r#"{"rule":{"level":10,"id":"5763","groups":["sshd","x"],"mitre":{"id":["T1110"]}},

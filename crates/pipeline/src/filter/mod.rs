@@ -27,7 +27,7 @@ use self::{
         NOT_LOCATION, NOT_MITRE, NOT_RULE_IDS, RULE_IDS, WHERE,
     },
 };
-use crate::osmatch::OsMatch;
+use crate::{fields::parse, osmatch::OsMatch};
 
 /// A compiled `when`.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,13 +179,6 @@ fn read_fields(section: &Section<'_>) -> Vec<FieldCondition> {
         }
     }
     fields
-}
-
-/// The event's body; null when it is not JSON. What is not UTF-8 becomes U+FFFD.
-fn parse(event: &Event) -> Value {
-    serde_json::from_slice(&event.body)
-        .or_else(|_| serde_json::from_str(&String::from_utf8_lossy(&event.body)))
-        .unwrap_or_default()
 }
 
 fn read_range(section: &Section<'_>, setting: &Setting, text: &str) -> Option<RangeInclusive<u64>> {

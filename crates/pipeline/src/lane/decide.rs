@@ -5,7 +5,7 @@
 use std::{cell::OnceCell, collections::BTreeMap, time::Duration};
 
 use holdfast_model::{DeadReason, Reason, Seq, Timestamp};
-use holdfast_queue::{DeadLetter, JobProgress, RetryRecord, Settle};
+use holdfast_queue::{DeadLetter, JobProgress, Link, RetryRecord, Settle};
 
 use crate::{
     backoff,
@@ -13,6 +13,7 @@ use crate::{
         flight::{Landing, Origin},
         records::{self, Attempt, Ended, failure_of},
     },
+    order::Order,
     settings::LaneSettings,
     settlement::{self, Facts, Outcome, RetryWait, Verdict},
 };
@@ -77,8 +78,13 @@ pub(super) fn decide(
 ) -> Decision {
     let mut decision = Decision::default();
     let first_active_ms = landing.past.first_active_ms.unwrap_or(now.active_ms);
-    let attempt =
-        Attempt { past: &landing.past, at: landing.at, ended_at: now.wall, first_active_ms };
+    let attempt = Attempt {
+        past: &landing.past,
+        at: landing.at,
+        ended_at: now.wall,
+        first_active_ms,
+        order: if *origin == Origin::Express { &Order::None } else { &settings.order },
+    };
     let facts = facts(landing, first_active_ms, settings, now);
     let dead_full = OnceCell::new();
     let mut pieces = vec![Piece::default()];
@@ -123,10 +129,20 @@ pub(super) fn decide(
         pieces.extend(retries.into_iter().map(Piece::retry));
     }
     decision.settle = settlements(pack(pieces), landing, origin, &attempt);
+    if let (Some(link), Some(last)) = (link(landing, now.wall), decision.settle.last_mut()) {
+        last.links = vec![link];
+    }
     if let (Some(job), Some(last)) = (landing.past.job, decision.settle.last_mut()) {
         last.jobs = vec![(job, progress)];
     }
     decision
+}
+
+/// What the remote system called the thing it made of the only event. A batch makes no things.
+fn link(landing: &Landing, at: Timestamp) -> Option<Link> {
+    let [(event, Outcome::Delivered(receipt))] = landing.members.as_slice() else { return None };
+    let remote_id = receipt.remote_id.clone().filter(|id| !id.is_empty())?;
+    Some(Link { seq: event.seq, remote_id, at })
 }
 
 fn facts(landing: &Landing, first_active_ms: u64, settings: &LaneSettings, now: &Now<'_>) -> Facts {
@@ -185,12 +201,15 @@ fn settlements(
             Settle { delivered: piece.delivered, dead: piece.dead, ..Settle::default() };
         settle.retry = piece.retry;
         piece.seqs.sort_unstable();
-        if stored.is_empty() {
-            settle.spans = records::spans(piece.seqs.iter().copied());
-        } else {
-            settle.retries_done = std::mem::take(&mut stored);
+        match origin {
+            Origin::Log => settle.spans = records::spans(piece.seqs.iter().copied()),
+            Origin::Express => settle.express_spans = records::spans(piece.seqs.iter().copied()),
+            Origin::Retry(_) | Origin::Detached(_) => {
+                settle.retries_done = std::mem::take(&mut stored);
+            }
         }
-        if *origin != Origin::Log && n + 1 < count {
+        let in_records = matches!(origin, Origin::Retry(_) | Origin::Detached(_));
+        if in_records && n + 1 < count {
             left.retain(|(event, _)| piece.seqs.binary_search(&event.seq).is_err());
             let remainder = attempt.remainder(&left);
             stored = vec![remainder.id()];

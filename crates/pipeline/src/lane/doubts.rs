@@ -10,7 +10,8 @@ use crate::lane::{flight::Origin, retries::Retries};
 /// again, and the first records that were due.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
-    events: usize,
+    /// Of each class.
+    events: [usize; 2],
     records: HashSet<Seq>,
 }
 
@@ -20,15 +21,16 @@ impl Doubts {
         now: holdfast_model::Timestamp,
         in_flight_max: usize,
     ) -> Self {
-        Self { events: in_flight_max, records: retries.first_due(now, in_flight_max) }
+        Self { events: [in_flight_max; 2], records: retries.first_due(now, in_flight_max) }
     }
 
     /// Whether what starts now is in doubt.
     pub(super) fn take(&mut self, origin: &Origin, count: usize) -> bool {
         match origin {
-            Origin::Log => {
-                let in_doubt = self.events > 0;
-                self.events = self.events.saturating_sub(count);
+            Origin::Log | Origin::Express => {
+                let events = &mut self.events[usize::from(*origin == Origin::Express)];
+                let in_doubt = *events > 0;
+                *events = events.saturating_sub(count);
                 in_doubt
             }
             Origin::Retry(head) => self.records.remove(&head.id),

@@ -8,7 +8,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use holdfast_model::{
     Delivered, DeliveryError, Destination, Event, LogId, Member, Name, Reason, Seq, Shipment,
-    Timestamp, delivery_key,
+    Timestamp, delivery_key, summary_key,
 };
 use holdfast_queue::{AttemptNote, QueueEngine, QueueError, RetryHead};
 use tokio::time::{Instant, timeout};
@@ -22,6 +22,7 @@ use crate::{
     metrics::LaneMetrics,
     settings::InDoubt,
     settlement::{Failure, Outcome},
+    storm,
 };
 
 /// What every flight of a lane shares.
@@ -41,6 +42,8 @@ pub(super) struct Craft {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Origin {
     Log,
+    /// In the log, as an event of the express class.
+    Express,
     Retry(RetryHead),
     /// In these retry records, which the lane made while the flight was under way.
     Detached(Vec<Seq>),
@@ -50,7 +53,7 @@ impl Origin {
     /// The retry records that hold the events.
     pub(super) fn records(&self) -> Vec<Seq> {
         match self {
-            Self::Log => Vec::new(),
+            Self::Log | Self::Express => Vec::new(),
             Self::Retry(head) => vec![head.id],
             Self::Detached(ids) => ids.clone(),
         }
@@ -61,7 +64,7 @@ impl Origin {
 pub(super) struct Plan {
     pub(super) number: u64,
     pub(super) origin: Origin,
-    /// For [`Origin::Log`]; a retry record is loaded by the flight.
+    /// Of the log; a retry record is loaded by the flight.
     pub(super) events: Vec<Arc<Event>>,
     pub(super) in_doubt: bool,
     /// The lane's own clock.
@@ -145,7 +148,10 @@ impl Craft {
 
     fn member(&self, event: &Arc<Event>, past: &Past, in_doubt: bool) -> Member {
         let id = self.log_id.event(event.seq);
-        let key = delivery_key(&id, &self.lane, None);
+        let key = match storm::is_summary(event) {
+            true => summary_key(&id, &self.lane),
+            false => delivery_key(&id, &self.lane, None),
+        };
         Member { id, key, event: Arc::clone(event), attempt: past.tries + 1, in_doubt }
     }
 

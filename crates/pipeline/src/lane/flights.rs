@@ -6,8 +6,9 @@ use std::{
 };
 
 use holdfast_model::{Event, Seq};
+use holdfast_queue::Slots;
 
-use crate::lane::flight::Origin;
+use crate::{lane::flight::Origin, order::Taken};
 
 /// See the module header. Counts what it holds, because that is asked for at every turn.
 #[derive(Debug, Default)]
@@ -17,13 +18,16 @@ pub(super) struct Flights {
     retrying: u64,
     /// Records of detached flights.
     detached: HashSet<Seq>,
-    /// No flight from the log holds an event below.
-    log_floor: Seq,
+    /// No flight from the log holds an event below; of either class.
+    floors: [Seq; 2],
+    taken: Taken,
 }
 
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) origin: Origin,
+    /// The places of the lane's order that its events take.
+    pub(super) slots: Slots,
     /// Empty for a retry record, which the flight itself has loaded.
     pub(super) events: Vec<Arc<Event>>,
     pub(super) count: usize,
@@ -34,7 +38,7 @@ pub(super) struct InFlight {
 impl InFlight {
     fn retrying(&self) -> u64 {
         match self.origin {
-            Origin::Log => 0,
+            Origin::Log | Origin::Express => 0,
             Origin::Retry(_) | Origin::Detached(_) => self.count as u64,
         }
     }
@@ -44,6 +48,7 @@ impl Flights {
     pub(super) fn insert(&mut self, number: u64, flight: InFlight) {
         self.events += flight.count;
         self.retrying += flight.retrying();
+        self.taken.add(flight.slots);
         self.by_number.insert(number, flight);
     }
 
@@ -51,6 +56,7 @@ impl Flights {
         let flight = self.by_number.remove(&number)?;
         self.events -= flight.count;
         self.retrying -= flight.retrying();
+        self.taken.remove(flight.slots);
         if let Origin::Detached(records) = &flight.origin {
             records.iter().for_each(|id| _ = self.detached.remove(id));
         }
@@ -84,20 +90,24 @@ impl Flights {
         self.retrying
     }
 
-    /// The flight that holds the oldest event of the log, if that is below `floor`.
-    pub(super) fn oldest_below(&mut self, floor: Seq) -> Option<u64> {
-        if self.log_floor >= floor {
+    /// The slots of all events that are under way.
+    pub(super) fn slots(&self) -> Slots {
+        self.taken.slots()
+    }
+
+    /// The flight of a class that holds its oldest event of the log, if that is below `floor`.
+    pub(super) fn oldest_below(&mut self, express: bool, floor: Seq) -> Option<u64> {
+        if self.floors[usize::from(express)] >= floor {
             return None;
         }
-        let of_log = self
-            .by_number
-            .iter()
-            .filter(|(_, flight)| flight.origin == Origin::Log && !flight.landed);
+        let class = if express { Origin::Express } else { Origin::Log };
+        let of_log =
+            self.by_number.iter().filter(|(_, flight)| flight.origin == class && !flight.landed);
         let oldest = of_log
             .filter_map(|(number, flight)| flight.events.first().map(|event| (event.seq, *number)))
             .min();
         // New flights are above those that are under way, so this only rises.
-        self.log_floor = oldest.map_or(floor, |(seq, _)| seq);
+        self.floors[usize::from(express)] = oldest.map_or(floor, |(seq, _)| seq);
         oldest.filter(|(seq, _)| *seq < floor).map(|(_, number)| number)
     }
 

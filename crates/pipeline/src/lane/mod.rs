@@ -12,19 +12,21 @@
 //!
 //! # Not promised
 //!
-//! Order: with `order = "none"` a retried event arrives after later ones.
+//! Order, unless the settings ask for it: with `order = "none"` a retried event arrives after later
+//! ones. Items that one bulk answer refuses arrive after the others of their request in any case.
 
 mod decide;
+mod digests;
 mod doubts;
 mod flight;
 mod flights;
 mod health;
+mod held;
 mod land;
 mod orders;
 mod poisons;
 mod probes;
 mod reader;
-mod reading;
 mod records;
 mod retries;
 mod run;
@@ -33,6 +35,7 @@ mod start;
 mod store;
 mod suspects;
 mod verdicts;
+mod way;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -69,6 +72,8 @@ pub struct LaneView {
     pub state: StoredState,
     /// Events being sent right now.
     pub in_flight: u64,
+    /// Events that wait for another one, for order.
+    pub held: u64,
     /// Events in retry records that are not being sent.
     pub retrying: u64,
     pub retry_oldest: Option<Timestamp>,
@@ -166,12 +171,17 @@ pub async fn open(
     metrics: &Metrics,
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
-    let opened = engine.open_lane(&config.name, config.settings.start).await?;
+    let mut opened = engine.open_lane(&config.name, config.settings.start).await?;
+    let level = config.settings.express_level;
+    if opened.express.level() != level {
+        opened.express = engine.set_express(&config.name, level).await?;
+    }
     let view = LaneView {
         name: config.name.clone(),
         kind: config.kind,
         state: opened.state.clone(),
         in_flight: 0,
+        held: 0,
         retrying: 0,
         retry_oldest: None,
         next_retry: None,

@@ -109,6 +109,7 @@ impl Lane {
             view.state = self.health.stored.clone();
         }
         view.in_flight = self.flights.events() as u64;
+        view.held = self.normal.reader.held();
         view.retrying = self.retries.members();
         view.retry_oldest = self.retries.oldest();
         view.next_retry = self.retries.next_due();

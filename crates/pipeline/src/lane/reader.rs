@@ -2,36 +2,60 @@
 //!
 //! What the lane need not send (filtered events, gaps) is collected as settled stretches.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod next;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use holdfast_model::{Event, Seq};
-use holdfast_queue::{LaneOpen, Page, Span};
+use holdfast_queue::{Boundary, Page, Slots, Span, WINDOWS_STEP_MAX, Window, is_express};
 use tokio::time::Instant;
 
 use crate::{
     filter::{Filter, Verdict},
-    settings::BatchSettings,
+    lane::held::Held,
+    order::Order,
+    storm::{Judgement, Storm},
 };
+
+pub(super) use self::next::{Next, Waiting};
 
 /// Events that a lane takes out of the log at once.
 pub(super) const PAGE_EVENTS_MAX: usize = 1_024;
 /// The same in bytes.
 pub(super) const PAGE_BYTES_MAX: usize = 1024 * 1024;
-/// How much longer a batch waits for a page that is being read: its last place is filled at once
-/// while the lane catches up, and yet a log full of filtered events cannot hold it back.
-const PAGE_WAIT_MAX: Duration = Duration::from_millis(50);
+/// Which events a reader is for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Class {
+    pub(super) express: bool,
+    pub(super) boundaries: Arc<[Boundary]>,
+}
+
+/// What a reader asks about every event of its class.
+pub(super) struct Judges<'a> {
+    pub(super) filter: &'a Filter,
+    pub(super) storm: &'a mut Storm,
+    pub(super) order: &'a Order,
+}
 
 /// See the module header.
 pub(super) struct Reader {
+    class: Class,
     cursor: Seq,
     /// What was settled before this run and lies above the cursor.
     already: VecDeque<Span>,
-    buffer: VecDeque<Arc<Event>>,
+    buffer: VecDeque<(Arc<Event>, Slots)>,
     buffer_bytes: usize,
+    held: Held,
     batch: Vec<Arc<Event>>,
+    batch_slots: Slots,
     batch_bytes: usize,
     batch_since: Option<Instant>,
     pub(super) skipped: Skipped,
+    /// Passed over before that, each as much as one settlement takes.
+    sealed: Vec<Skipped>,
     pub(super) unsure: Unsure,
 }
 
@@ -55,34 +79,64 @@ impl Unsure {
 pub(super) struct Skipped {
     pub(super) spans: Vec<Span>,
     pub(super) filtered: u64,
+    /// Events of the express class.
+    pub(super) express_passed: u64,
+    pub(super) suppressed: u64,
+    /// The windows in which they were, by the events that opened them; as they are now, once the
+    /// stretch is sealed.
+    touched: BTreeSet<Seq>,
+    pub(super) windows: Vec<Window>,
     /// Events of damaged chunks: they cannot be sent.
     pub(super) corrupt: u64,
     pub(super) since: Option<Instant>,
 }
 
-/// What to send next.
-pub(super) enum Next {
-    Batch(Vec<Arc<Event>>),
-    /// A batch is filling, until then.
-    Filling(Instant),
-    Nothing,
-}
-
 impl Reader {
-    pub(super) fn new(open: &LaneOpen) -> Self {
-        let mut already: Vec<Span> = open.settled.clone();
+    pub(super) fn new(position: Seq, settled: &[Span], class: Class) -> Self {
+        let mut already: Vec<Span> = settled.to_vec();
         already.sort_unstable_by_key(|span| span.from);
         Self {
-            cursor: open.position,
+            class,
+            cursor: position,
             already: already.into(),
             buffer: VecDeque::new(),
             buffer_bytes: 0,
+            held: Held::default(),
             batch: Vec::new(),
+            batch_slots: Slots::NONE,
             batch_bytes: 0,
             batch_since: None,
             skipped: Skipped::default(),
+            sealed: Vec::new(),
             unsure: Unsure::default(),
         }
+    }
+
+    pub(super) fn is_express(&self) -> bool {
+        self.class.express
+    }
+
+    /// How far there is something for this reader.
+    pub(super) fn end(&self, head: Seq) -> Seq {
+        match self.class.boundaries.last() {
+            Some(Boundary { from, level: None }) if self.class.express => head.min(*from),
+            _ => head,
+        }
+    }
+
+    /// Events that wait for another one of their slot.
+    pub(super) fn held(&self) -> u64 {
+        self.held.count()
+    }
+
+    /// The oldest of those, below a number.
+    pub(super) fn take_held_below(&mut self, floor: Seq) -> Option<(Arc<Event>, Slots)> {
+        self.held.pop_below(floor)
+    }
+
+    /// Whether there are events that were read and not handed out.
+    pub(super) fn has_events(&self) -> bool {
+        !self.buffer.is_empty() || !self.batch.is_empty() || self.held.count() > 0
     }
 
     /// Where the next page begins.
@@ -90,18 +144,13 @@ impl Reader {
         self.cursor
     }
 
-    /// Whether there are events that were read and not handed out.
-    pub(super) fn has_events(&self) -> bool {
-        !self.buffer.is_empty() || !self.batch.is_empty()
-    }
-
     /// Whether another page is wanted.
     pub(super) fn wants_page(&self, head: Seq) -> bool {
         let room = self.buffer.len() < PAGE_EVENTS_MAX && self.buffer_bytes < PAGE_BYTES_MAX;
-        self.cursor < head && room
+        self.cursor < self.end(head) && room
     }
 
-    pub(super) fn take_page(&mut self, page: Page, filter: &Filter, now: Instant) {
+    pub(super) fn take_page(&mut self, page: Page, judges: &mut Judges<'_>, now: Instant) {
         let mut lost = page.lost.into_iter().peekable();
         for event in page.events {
             while let Some(span) = lost.next_if(|span| span.from <= event.seq) {
@@ -115,20 +164,73 @@ impl Reader {
             if self.was_settled(event.seq) {
                 continue;
             }
-            match filter.judge(&event) {
-                Verdict::Passes => {}
-                Verdict::Unsure(reason) => self.unsure.add(reason),
-                Verdict::Filtered => {
-                    self.skipped.filtered += 1;
-                    self.skipped.add(Span::one(event.seq), now);
-                    continue;
-                }
+            if self.is_wanted(&event, judges, now) {
+                let slots = match self.class.express {
+                    // It overtakes by design.
+                    true => Slots::NONE,
+                    false => judges.order.slots(&event),
+                };
+                self.buffer_bytes += event.body.len();
+                self.buffer.push_back((event, slots));
             }
-            self.buffer_bytes += event.body.len();
-            self.buffer.push_back(event);
         }
         lost.for_each(|span| self.take_lost(span, now));
         self.skip_to(page.next, now);
+    }
+
+    /// Whether the event is of this reader's class, and to be sent. What is not is passed over.
+    fn is_wanted(&mut self, event: &Event, judges: &mut Judges<'_>, now: Instant) -> bool {
+        let boundaries = &self.class.boundaries;
+        let is_express =
+            !boundaries.is_empty() && is_express(boundaries, event.seq, event.facets().level);
+        if is_express != self.class.express {
+            let count = u64::from(is_express);
+            self.skipped.express_passed += count;
+            self.skipped.add(Span { count, ..Span::one(event.seq) }, now);
+            return false;
+        }
+        match judges.filter.judge(event) {
+            Verdict::Passes => {}
+            Verdict::Unsure(reason) => self.unsure.add(reason),
+            Verdict::Filtered => {
+                self.skipped.filtered += 1;
+                self.skipped.add(Span::one(event.seq), now);
+                return false;
+            }
+        }
+        if self.class.express {
+            return true;
+        }
+        let judged = judges.storm.judge(event);
+        if judges.storm.has_ended() {
+            // The window must be stored as it ended, before its summary takes its place.
+            self.seal(judges.storm);
+        }
+        match judged {
+            Judgement::Passes => true,
+            Judgement::Suppressed(window) => {
+                if self.skipped.touched.len() >= WINDOWS_STEP_MAX {
+                    self.seal(judges.storm);
+                }
+                self.skipped.suppressed += 1;
+                self.skipped.touched.insert(window);
+                self.skipped.add(Span::one(event.seq), now);
+                false
+            }
+        }
+    }
+
+    /// Ends the stretch under way, with the windows as they are now.
+    pub(super) fn seal(&mut self, storm: &Storm) {
+        if self.skipped.touched.is_empty() {
+            return;
+        }
+        let mut sealed = std::mem::take(&mut self.skipped);
+        let touched = std::mem::take(&mut sealed.touched);
+        sealed.windows =
+            touched.iter().filter_map(|first| storm.window_of(*first).cloned()).collect();
+        self.skipped.since = sealed.since;
+        self.sealed.push(sealed);
     }
 
     /// A stretch of events that cannot be read any more.
@@ -139,6 +241,8 @@ impl Reader {
             let missing = self.next_missing(span.to);
             let count = left.min(missing.to - missing.from);
             left -= count;
+            // The other class settles them: nobody knows their level any more.
+            let count = if self.class.express { 0 } else { count };
             self.skipped.corrupt += count;
             self.skipped.add(Span { count, ..missing }, now);
         }
@@ -168,66 +272,21 @@ impl Reader {
         self.already.front().is_some_and(|span| span.from <= seq)
     }
 
-    /// Takes what is passed over, to settle it.
-    pub(super) fn take_skipped(&mut self) -> Skipped {
-        std::mem::take(&mut self.skipped)
+    /// Whether something waits that was passed over.
+    pub(super) fn has_sealed(&self) -> bool {
+        !self.sealed.is_empty()
     }
 
-    /// The next event or batch. `more_to_come`: the log has more that is not in the buffer yet, so
-    /// a batch can still fill at once.
-    pub(super) fn next(
-        &mut self,
-        settings: &BatchSettings,
-        more_to_come: bool,
-        now: Instant,
-    ) -> Next {
-        if settings.events_max == 1 {
-            return self.pop().map_or(Next::Nothing, |event| Next::Batch(vec![event]));
+    /// Takes what is passed over, to settle it in this order.
+    pub(super) fn take_skipped(&mut self, storm: &Storm) -> Vec<Skipped> {
+        self.seal(storm);
+        self.skipped.since = None;
+        let last = std::mem::take(&mut self.skipped);
+        let mut all = std::mem::take(&mut self.sealed);
+        if !last.spans.is_empty() {
+            all.push(last);
         }
-        while self.batch.len() < settings.events_max
-            && let Some(event) = self.buffer.front()
-        {
-            let bytes = self.batch_bytes + event.body.len() + 1;
-            if !self.batch.is_empty() && bytes > settings.bytes_max {
-                return Next::Batch(self.take_batch());
-            }
-            self.batch_bytes = bytes;
-            self.batch_since.get_or_insert(now);
-            let event = self.pop();
-            self.batch.extend(event);
-        }
-        let Some(since) = self.batch_since else { return Next::Nothing };
-        let grace = if more_to_come { PAGE_WAIT_MAX } else { Duration::ZERO };
-        let deadline = since + settings.wait_max + grace;
-        if self.batch.len() >= settings.events_max || now >= deadline {
-            return Next::Batch(self.take_batch());
-        }
-        Next::Filling(deadline)
-    }
-
-    fn pop(&mut self) -> Option<Arc<Event>> {
-        let event = self.buffer.pop_front()?;
-        self.buffer_bytes -= event.body.len();
-        Some(event)
-    }
-
-    fn take_batch(&mut self) -> Vec<Arc<Event>> {
-        self.batch_bytes = 0;
-        self.batch_since = None;
-        std::mem::take(&mut self.batch)
-    }
-
-    /// One event for a probe, whatever batches say.
-    pub(super) fn next_single(&mut self) -> Option<Arc<Event>> {
-        if self.batch.is_empty() {
-            return self.pop();
-        }
-        let event = self.batch.remove(0);
-        self.batch_bytes = self.batch_bytes.saturating_sub(event.body.len() + 1);
-        if self.batch.is_empty() {
-            self.batch_since = None;
-        }
-        Some(event)
+        all
     }
 }
 

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use holdfast_model::{DeadReason, Event, Reason, Seq, Timestamp};
 use holdfast_queue::{
-    AttemptNote, DeadLetter, JobProgress, RetryRecord, Settle, Span, StoredEvent, keep_attempt,
+    AttemptNote, DeadLetter, JobProgress, RetryRecord, Settle, Slots, Span, StoredEvent,
+    keep_attempt,
 };
 
 use crate::{
     lane::flight::Past,
+    order::Order,
     settlement::{Failure, Outcome},
 };
 
@@ -28,6 +30,7 @@ pub(super) struct Attempt<'a> {
     pub(super) at: Timestamp,
     pub(super) ended_at: Timestamp,
     pub(super) first_active_ms: u64,
+    pub(super) order: &'a Order,
 }
 
 impl Attempt<'_> {
@@ -51,6 +54,11 @@ impl Attempt<'_> {
             first_active_ms: self.first_active_ms,
             in_doubt: failure.is_some_and(|failure| failure.reason == Reason::InDoubt),
             job: self.past.job,
+            slots: Slots::NONE,
+        };
+        let record = |members: Vec<StoredEvent>| RetryRecord {
+            slots: slots(self.order, &members),
+            ..record(members)
         };
         let events = members.iter().map(|(event, _)| event);
         cut(events, RECORD_BYTES_MAX).into_iter().map(record).collect()
@@ -70,12 +78,14 @@ impl Attempt<'_> {
             attempts,
             first_active_ms: self.first_active_ms,
             message: String::new(),
+            slots: self.order.slots(event),
         }
     }
 
     /// What is left of a stored batch while the rest of it is settled step by step.
     pub(super) fn remainder(&self, members: &[&Ended]) -> RetryRecord {
         RetryRecord {
+            slots: self.order.slots_of(members.iter().map(|(event, _)| &**event)),
             members: members.iter().map(|(event, _)| StoredEvent::of(event)).collect(),
             due: self.at,
             tries: self.past.tries,
@@ -105,21 +115,60 @@ pub(super) fn failure_of(outcome: &Outcome) -> Option<&Failure> {
 }
 
 /// The settlements, and the records, by which a flight's events leave the log while it goes on.
-pub(super) fn detached(events: &[Arc<Event>], due: Timestamp, active_ms: u64) -> Vec<Settle> {
-    let record = |members: Vec<StoredEvent>| Settle {
-        spans: spans(members.iter().map(|member| member.seq)),
-        retry: vec![RetryRecord {
-            members,
-            due,
-            tries: 0,
-            attempts: Vec::new(),
-            first_active_ms: active_ms,
-            in_doubt: true,
-            job: None,
-        }],
-        ..Settle::default()
+pub(super) fn detached(
+    events: &[Arc<Event>],
+    express: bool,
+    due: Timestamp,
+    active_ms: u64,
+    order: &Order,
+) -> Vec<Settle> {
+    let record = |members: Vec<StoredEvent>| {
+        let stretches = spans(members.iter().map(|member| member.seq));
+        let (of_log, of_express) =
+            if express { (Vec::new(), stretches) } else { (stretches, Vec::new()) };
+        Settle {
+            spans: of_log,
+            express_spans: of_express,
+            retry: vec![RetryRecord {
+                slots: if express { Slots::NONE } else { slots(order, &members) },
+                members,
+                due,
+                tries: 0,
+                attempts: Vec::new(),
+                first_active_ms: active_ms,
+                in_doubt: true,
+                job: None,
+            }],
+            ..Settle::default()
+        }
     };
     cut(events.iter(), SURE_RECORD_BYTES_MAX).into_iter().map(record).collect()
+}
+
+/// An event that waited for its slot for so long that the log must not wait with it.
+pub(super) fn parted(event: &Event, slots: Slots, due: Timestamp, active_ms: u64) -> Settle {
+    let record = RetryRecord {
+        members: vec![StoredEvent::of(event)],
+        due,
+        tries: 0,
+        attempts: Vec::new(),
+        first_active_ms: active_ms,
+        in_doubt: false,
+        job: None,
+        slots,
+    };
+    Settle { spans: vec![Span::one(event.seq)], retry: vec![record], ..Settle::default() }
+}
+
+fn slots(order: &Order, members: &[StoredEvent]) -> Slots {
+    match order {
+        Order::None => Slots::NONE,
+        Order::Strict => Slots::ALL,
+        Order::Key(_) => {
+            let events: Vec<Event> = members.iter().map(StoredEvent::to_event).collect();
+            order.slots_of(&events)
+        }
+    }
 }
 
 fn cut<'a>(
@@ -168,6 +217,7 @@ pub(super) fn forbidden_letter(record: RetryRecord, at: Timestamp) -> Settle {
         attempts: record.attempts.clone(),
         first_active_ms: record.first_active_ms,
         message: String::new(),
+        slots: record.slots,
     };
     let progress = JobProgress { failed, ..JobProgress::default() };
     Settle {

@@ -1,12 +1,14 @@
 //! The retry records of a lane, by due time. In memory only their heads.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
 use holdfast_model::{Seq, Timestamp};
-use holdfast_queue::RetryHead;
+use holdfast_queue::{RetryHead, Slots};
+
+use crate::order::Taken;
 
 /// See the module header.
 #[derive(Debug, Default)]
@@ -14,7 +16,8 @@ pub(super) struct Retries {
     by_due: BTreeSet<(Timestamp, Seq)>,
     /// By when their oldest member was received: it is shown at every turn of the lane's loop.
     by_age: BTreeSet<(Timestamp, Seq)>,
-    heads: HashMap<Seq, RetryHead>,
+    heads: BTreeMap<Seq, RetryHead>,
+    taken: Taken,
     members: u64,
 }
 
@@ -24,6 +27,7 @@ impl Retries {
         self.by_due.insert((head.due, head.id));
         self.by_age.insert((head.oldest, head.id));
         self.members += u64::from(head.members);
+        self.taken.add(head.slots);
         self.heads.insert(head.id, head);
     }
 
@@ -32,6 +36,7 @@ impl Retries {
         self.by_due.remove(&(head.due, id));
         self.by_age.remove(&(head.oldest, id));
         self.members -= u64::from(head.members);
+        self.taken.remove(head.slots);
         Some(head)
     }
 
@@ -60,6 +65,56 @@ impl Retries {
         let mut ids = self.by_due.iter().map(|(_, id)| *id);
         let id = ids.find(|id| Some(*id) != other_than)?;
         self.remove(id)
+    }
+
+    /// The slots of all events in the records.
+    pub(super) fn slots(&self) -> Slots {
+        self.taken.slots()
+    }
+
+    /// The same without some records.
+    pub(super) fn slots_but(&self, is_left_out: impl Fn(Seq) -> bool) -> Slots {
+        let counted = self.heads.values().filter(|head| !is_left_out(head.id));
+        counted.fold(Slots::NONE, |all, head| all.with(head.slots))
+    }
+
+    /// The records with nothing before them in their slots, neither another record nor what is
+    /// `busy`. One that `steps_aside` says of holds no other back.
+    fn free(
+        &self,
+        busy: Slots,
+        steps_aside: impl Fn(Seq) -> bool,
+    ) -> impl Iterator<Item = &RetryHead> {
+        let mut blocked = busy;
+        let of_order = self.heads.values().scan((), move |(), head| {
+            let is_free = !head.slots.overlaps(blocked);
+            if !steps_aside(head.id) {
+                blocked = blocked.with(head.slots);
+            }
+            // With every slot blocked only records without any could still go.
+            Some((is_free, head))
+        });
+        of_order.filter_map(|(is_free, head)| is_free.then_some(head))
+    }
+
+    /// Takes the oldest that is free in its order and that `may` go.
+    pub(super) fn take_first(
+        &mut self,
+        busy: Slots,
+        steps_aside: impl Fn(Seq) -> bool,
+        may: impl Fn(&RetryHead) -> bool,
+    ) -> Option<RetryHead> {
+        let id = self.free(busy, steps_aside).find(|head| may(head))?.id;
+        self.remove(id)
+    }
+
+    /// When the first of those that are free in their order is due.
+    pub(super) fn next_due_in_order(
+        &self,
+        busy: Slots,
+        steps_aside: impl Fn(Seq) -> bool,
+    ) -> Option<Timestamp> {
+        self.free(busy, steps_aside).map(|head| head.due).min()
     }
 
     /// Those that may have been under way when the last run ended: due by then, and the first of
@@ -109,7 +164,9 @@ mod tests {
     use super::*;
 
     fn head(id: Seq, due: u64) -> RetryHead {
-        RetryHead { id, members: 2, due: Timestamp(due), oldest: Timestamp(id), job: None }
+        let slots = Slots::NONE;
+        let (due, oldest) = (Timestamp(due), Timestamp(id));
+        RetryHead { id, members: 2, due, oldest, job: None, slots }
     }
 
     #[test]
@@ -122,6 +179,29 @@ mod tests {
         assert_eq!(retries.take_any(Some(1)).map(|head| head.id), Some(3));
         assert_eq!(retries.take_any(Some(1)), None);
         assert_eq!((retries.members(), retries.oldest()), (2, Some(Timestamp(1))));
+    }
+
+    #[test]
+    fn in_order_only_the_oldest_of_a_slot_may_go_and_one_that_steps_aside_holds_nothing_back() {
+        let mut retries = Retries::default();
+        let at = |id, due, slots| RetryHead { slots: Slots(slots), ..head(id, due) };
+        [at(1, 90, 0b01), at(2, 10, 0b01), at(3, 20, 0b10), at(4, 5, 0b11)]
+            .into_iter()
+            .for_each(|head| retries.add(head));
+        assert_eq!(retries.slots(), Slots(0b11));
+        assert_eq!(retries.next_due_in_order(Slots::NONE, |_| false), Some(Timestamp(20)));
+        let due = |now| move |head: &RetryHead| head.due <= Timestamp(now);
+        assert_eq!(retries.take_first(Slots::NONE, |_| false, due(19)), None);
+        assert_eq!(retries.take_first(Slots(0b10), |_| false, due(50)), None, "busy");
+        assert_eq!(
+            retries.take_first(Slots::NONE, |_| false, due(50)).map(|head| head.id),
+            Some(3)
+        );
+        assert_eq!(
+            retries.take_first(Slots::NONE, |id| id == 1, due(50)).map(|head| head.id),
+            Some(2)
+        );
+        assert_eq!(retries.slots_but(|id| id == 4), Slots(0b01));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use holdfast_model::{Chain, Seq};
-use holdfast_queue::{LaneOpen, Page, QueueEngine, QueueError};
+use holdfast_queue::{LaneOpen, QueueEngine, QueueError, Slots};
 use tokio::{
     sync::{mpsc, watch},
     task::{Id, JoinSet},
@@ -23,12 +23,13 @@ use crate::{
         flight::{Craft, Landing},
         flights::Flights,
         health::Health,
-        reader::Reader,
         retries::Retries,
         store::Settling,
         verdicts::CheckAnswer,
+        way::{Way, next_page},
     },
     metrics::{LaneMetrics, Metrics},
+    storm::Storm,
 };
 
 pub(super) struct Lane {
@@ -40,10 +41,11 @@ pub(super) struct Lane {
     pub(super) view: Arc<Mutex<LaneView>>,
     pub(super) health: Health,
     pub(super) head: watch::Receiver<Seq>,
-    pub(super) reader: Reader,
-    pub(super) reading: Option<BoxFuture<'static, Result<Page, QueueError>>>,
-    /// After a failed read.
-    pub(super) read_again_at: Option<Instant>,
+    pub(super) normal: Way,
+    pub(super) express: Option<Way>,
+    pub(super) storm: Storm,
+    /// Slots of events that are on their way from the log into retry records.
+    pub(super) parting: Slots,
     pub(super) retries: Retries,
     pub(super) retry_turn: bool,
     pub(super) doubts: Doubts,
@@ -98,7 +100,10 @@ impl Lane {
             in_doubt: config.settings.in_doubt,
         });
         Self {
-            reader: Reader::new(&opened),
+            normal: Way::normal(&opened),
+            express: Way::express(&opened.express),
+            storm: Storm::new(config.settings.storm.clone(), opened.windows),
+            parting: Slots::NONE,
             health: Health::new(opened.state, &config.settings, now),
             head: engine.head(),
             active_ms: opened.active_ms,
@@ -110,8 +115,6 @@ impl Lane {
             metrics,
             craft,
             view,
-            reading: None,
-            read_again_at: None,
             retry_turn: true,
             tasks: JoinSet::new(),
             flight_of_task: HashMap::new(),
@@ -164,7 +167,9 @@ impl Lane {
                         self.land(joined);
                     }
                 }
-                page = next_of(&mut self.reading) => self.take_page(page)?,
+                (express, page) = next_page(&mut self.normal, self.express.as_mut()) => {
+                    self.take_page(express, page)?;
+                }
                 answer = next_of(&mut self.checking) => self.checked(answer),
                 Some(order) = orders.recv() => self.obey(order).await?,
                 changed = self.head.changed(), if !self.stopping => {
@@ -183,6 +188,7 @@ impl Lane {
             self.refresh_secrets(&mut wake);
             self.start_flights(&mut wake);
         }
+        self.end_windows(&mut wake);
         self.flush_skipped(&mut wake);
         self.detach_slow();
         self.keep_time();
@@ -211,7 +217,7 @@ async fn sleep_until(wake: Option<Instant>) {
 }
 
 /// Waits for a future that may not be there, and takes it away when it is done.
-async fn next_of<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+pub(super) async fn next_of<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     match slot {
         Some(future) => {
             let result = future.await;

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use holdfast_model::{Name, Seq};
-use holdfast_queue::{QueueEngine, QueueError, RetryHead, RetryRecord, Settle, Span};
+use holdfast_queue::{QueueEngine, QueueError, RetryHead, RetryRecord, Settle, Slots, Span};
 use tokio::time::Instant;
 
 use crate::lane::{
@@ -47,28 +47,59 @@ impl Lane {
     pub(super) fn flush_skipped(&mut self, wake: &mut Option<Instant>) {
         let now = Instant::now();
         self.note_unsure();
-        let Some(since) = self.reader.skipped.since else { return };
-        let skipped = &self.reader.skipped;
-        let events: u64 = skipped.spans.iter().map(|span| span.count).sum();
-        let much = skipped.spans.len() >= SKIPPED_SPANS_MAX || events >= SKIPPED_EVENTS_MAX;
         let joins = !self.settling.waiting.is_empty() && self.settling.call.is_none();
-        if !(much || joins || self.stopping || now >= since + SKIPPED_WAIT_MAX) {
-            return soonest(wake, Some(since + SKIPPED_WAIT_MAX));
+        let (mut must, mut at) = (false, None);
+        for way in self.ways() {
+            let skipped = &way.reader.skipped;
+            let Some(since) = skipped.since else {
+                must |= way.reader.has_sealed();
+                continue;
+            };
+            let events: u64 = skipped.spans.iter().map(|span| span.count).sum();
+            let much = skipped.spans.len() >= SKIPPED_SPANS_MAX || events >= SKIPPED_EVENTS_MAX;
+            must |= much || joins || now >= since + SKIPPED_WAIT_MAX || way.reader.has_sealed();
+            soonest(&mut at, Some(since + SKIPPED_WAIT_MAX));
         }
-        let skipped = self.reader.take_skipped();
-        self.metrics.filtered.inc_by(skipped.filtered);
-        self.metrics.dropped_corrupt.inc_by(skipped.corrupt);
-        self.settling.waiting.push(Settle {
-            spans: skipped.spans,
-            filtered: skipped.filtered,
-            purged: skipped.corrupt,
-            ..Settle::default()
-        });
+        if must || (self.stopping && at.is_some()) {
+            self.settle_skipped();
+        } else {
+            soonest(wake, at);
+        }
+    }
+
+    /// Settles all that was passed over.
+    pub(super) fn settle_skipped(&mut self) {
+        for way in self.express.iter_mut().chain(std::iter::once(&mut self.normal)) {
+            let express = way.reader.is_express();
+            for skipped in way.reader.take_skipped(&self.storm) {
+                self.metrics.filtered.inc_by(skipped.filtered);
+                self.metrics.suppressed.inc_by(skipped.suppressed);
+                self.metrics.dropped_corrupt.inc_by(skipped.corrupt);
+                let mut settle = Settle {
+                    filtered: skipped.filtered,
+                    purged: skipped.corrupt,
+                    express_passed: skipped.express_passed,
+                    suppressed: skipped.suppressed,
+                    windows: skipped.windows,
+                    ..Settle::default()
+                };
+                match express {
+                    true => settle.express_spans = skipped.spans,
+                    false => settle.spans = skipped.spans,
+                }
+                self.settling.waiting.push(settle);
+            }
+        }
     }
 
     /// Counts the events that passed because `where` erred, and says so the first time.
     fn note_unsure(&mut self) {
-        let unsure = std::mem::take(&mut self.reader.unsure);
+        let mut unsure = std::mem::take(&mut self.normal.reader.unsure);
+        if let Some(way) = &mut self.express {
+            let more = std::mem::take(&mut way.reader.unsure);
+            unsure.events += more.events;
+            unsure.reason = unsure.reason.or(more.reason);
+        }
         let Some(reason) = unsure.reason else { return };
         if self.metrics.filter_errors.get() == 0 {
             let destination = self.config.name.as_str();
@@ -84,11 +115,24 @@ impl Lane {
     /// When an old flight keeps the position too far behind, its events become retry records of
     /// their own; the flight goes on and settles those records when it lands.
     pub(super) fn detach_slow(&mut self) {
-        let floor = self.reader.cursor().saturating_sub(REACH_MAX);
-        while let Some(number) = self.flights.oldest_below(floor) {
+        let floors = [Some(&self.normal), self.express.as_ref()]
+            .map(|way| way.map_or(0, |way| way.reader.cursor().saturating_sub(REACH_MAX)));
+        for (floor, express) in floors.into_iter().zip([false, true]) {
+            self.detach_below(express, floor);
+        }
+        let (now, active_ms) = (self.clock.now(), self.active_now());
+        while let Some((event, slots)) = self.normal.reader.take_held_below(floors[0]) {
+            self.parting = self.parting.with(slots);
+            self.settling.waiting.push(records::parted(&event, slots, now, active_ms));
+        }
+    }
+
+    fn detach_below(&mut self, express: bool, floor: Seq) {
+        while let Some(number) = self.flights.oldest_below(express, floor) {
             let Some(flight) = self.flights.get(number) else { return };
             let due = self.clock.now().saturating_add(self.config.settings.timeout * 2);
-            let settled = records::detached(&flight.events, due, self.active_now());
+            let order = &self.config.settings.order;
+            let settled = records::detached(&flight.events, express, due, self.active_now(), order);
             let ids = settled.iter().flat_map(|settle| &settle.retry).map(RetryRecord::id);
             self.flights.detach(number, ids.collect());
             self.settling.waiting.extend(settled);
@@ -128,6 +172,9 @@ impl Lane {
                 self.retries.add(head);
             }
         }
+        if self.settling.waiting.is_empty() {
+            self.parting = Slots::NONE;
+        }
         self.revive_poisoned().await?;
         self.bury_condemned().await
     }
@@ -139,11 +186,16 @@ fn merge_plain(items: &mut Vec<Settle>) {
     for item in items.drain(..) {
         let plain = |item: &Settle| {
             let no_records = item.retry.is_empty() && item.dead.is_empty();
-            no_records && item.retries_done.is_empty() && item.jobs.is_empty()
+            let nothing_beside = item.windows.is_empty() && item.windows_done.is_empty();
+            let nothing_beside = nothing_beside && item.links.is_empty() && item.jobs.is_empty();
+            no_records && item.retries_done.is_empty() && nothing_beside
         };
         match merged.last_mut() {
             Some(last) if plain(last) && plain(&item) => {
                 last.spans.extend(item.spans);
+                last.express_spans.extend(item.express_spans);
+                last.express_passed += item.express_passed;
+                last.suppressed += item.suppressed;
                 last.filtered += item.filtered;
                 last.delivered += item.delivered;
                 last.expired += item.expired;
@@ -155,6 +207,7 @@ fn merge_plain(items: &mut Vec<Settle>) {
     }
     for item in &mut merged {
         item.spans.sort_unstable_by_key(|span: &Span| span.from);
+        item.express_spans.sort_unstable_by_key(|span: &Span| span.from);
     }
     *items = merged;
 }

@@ -8,7 +8,7 @@ use holdfast_model::{DeadReason, DeliveryError, Reason, Seq};
 use holdfast_queue::{DEAD_STEP_MAX, DeadId, QueueError, Settle};
 use tokio::time::timeout;
 
-use crate::lane::{records, run::Lane};
+use crate::lane::{records, run::Lane, way::Way};
 
 /// What the check call said; `None`: nothing.
 pub(super) type CheckAnswer = Option<Result<(), DeliveryError>>;
@@ -31,9 +31,10 @@ impl Lane {
     }
 
     fn has_other_than_suspects(&self) -> bool {
-        self.reader.has_events()
-            || self.reading.is_some()
-            || self.reader.cursor() < *self.head.borrow()
+        let head = *self.head.borrow();
+        let has_any = |way: &Way| way.reader.has_events() || way.has_more(head);
+        has_any(&self.normal)
+            || self.express.as_ref().is_some_and(has_any)
             || self.retries.any_other(|seq| self.health.suspects.contains(seq))
     }
 

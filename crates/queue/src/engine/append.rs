@@ -16,7 +16,7 @@ use crate::{
     error::QueueError,
     record::Sealed,
     store::Write,
-    types::{Append, Appended, DeadId, DeadLetter, StoredEvent},
+    types::{Append, Appended, DeadId, DeadLetter, Slots, StoredEvent},
 };
 
 /// Appends of so few events share a chunk with what else waits.
@@ -87,6 +87,7 @@ fn dead(reject: Reject, source: &Arc<str>, received_at: Timestamp) -> DeadLetter
         attempts: Vec::new(),
         first_active_ms: 0,
         message: reject.message,
+        slots: Slots::NONE,
     }
 }
 

@@ -186,6 +186,7 @@ pub(super) fn revive(
             first_active_ms: lane.active_ms,
             in_doubt: false,
             job,
+            slots: letter.slots,
         };
         let (sealed, head) = (Sealed::new(&record)?, record.head());
         if lane.retries.contains_key(&head.id) {

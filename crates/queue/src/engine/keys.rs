@@ -4,6 +4,9 @@
 //! f                      format, plain text, readable by every version
 //! m                      meta: log id, head, counts
 //! t                      intent: keys of a write that is larger than one atomic batch
+//! e <seq:8> <lane>        link, by its event
+//! k <lane> 0 <hash:16>    link, by the remote id: the event's number
+//! w <lane> 0 <first:8>    window of storm control
 //! l <lane> 0 <part>      lane: position, settled spans, counters, state
 //! r <lane> 0 <seq:8> <generation> <part>   retry record
 //! b <owner>              how many dead letters an owner has
@@ -21,6 +24,7 @@
 //! with chunks.
 
 use holdfast_model::Seq;
+use sha2::{Digest, Sha256};
 
 /// Every chunk's key begins with this.
 pub(crate) const CHUNKS: &[u8] = b"z";
@@ -29,7 +33,7 @@ pub(crate) const META: &[u8] = b"m";
 pub(crate) const INTENT: &[u8] = b"t";
 
 /// What a store of this version holds under [`FORMAT`].
-pub(crate) const FORMAT_NAME: &str = "holdfast-queue 1";
+pub(crate) const FORMAT_NAME: &str = "holdfast-queue 2";
 
 fn key(letter: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![letter];
@@ -72,6 +76,37 @@ pub(crate) fn dead(owner: &str, seq: Seq) -> Vec<u8> {
 /// The prefix of an owner's dead letters.
 pub(crate) fn dead_of(owner: &str) -> Vec<u8> {
     key(b'd', &[owner.as_bytes(), b"\0"])
+}
+
+pub(crate) fn window(lane: &str, first: Seq) -> Vec<u8> {
+    key(b'w', &[lane.as_bytes(), b"\0", &first.to_be_bytes()])
+}
+
+/// The prefix of a lane's windows.
+pub(crate) fn windows(lane: &str) -> Vec<u8> {
+    key(b'w', &[lane.as_bytes(), b"\0"])
+}
+
+pub(crate) fn link(seq: Seq, lane: &str) -> Vec<u8> {
+    key(b'e', &[&seq.to_be_bytes(), lane.as_bytes()])
+}
+
+/// The prefix of an event's links.
+pub(crate) fn links_of(seq: Seq) -> Vec<u8> {
+    key(b'e', &[&seq.to_be_bytes()])
+}
+
+/// The event and the lane of the key of a link's only part.
+pub(crate) fn link_id(key: &[u8]) -> Option<(Seq, &str)> {
+    let (seq, rest) = key.strip_prefix(b"e")?.split_first_chunk()?;
+    let (_part, lane) = rest.split_last()?;
+    Some((Seq::from_be_bytes(*seq), std::str::from_utf8(lane).ok()?))
+}
+
+/// A remote id can be long, so its hash stands for it.
+pub(crate) fn linked(lane: &str, remote_id: &str) -> Vec<u8> {
+    let hash = Sha256::digest(remote_id.as_bytes());
+    key(b'k', &[lane.as_bytes(), b"\0", &hash[..16]])
 }
 
 pub(crate) fn source(name: &str) -> Vec<u8> {

@@ -6,6 +6,7 @@ use holdfast_model::{LaneState, Ledger, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    engine::express::{Express, ExpressRecord},
     error::QueueError,
     record::VALUE_BYTES_MAX,
     spans::{Span, Spans},
@@ -40,6 +41,7 @@ pub(crate) struct LaneRecord {
     state: StoredState,
     active_ms: u64,
     last_open_at: Timestamp,
+    express: ExpressRecord,
 }
 
 /// A lane, decoded.
@@ -57,6 +59,7 @@ pub(crate) struct Lane {
     pub(crate) retries: BTreeMap<Seq, Retry>,
     pub(crate) retrying: u64,
     pub(crate) retry_bytes: u64,
+    pub(crate) express: Express,
 }
 
 /// A retry record in brief.
@@ -75,6 +78,8 @@ pub(crate) struct Retry {
 pub(crate) struct LaneView {
     pub(crate) position: Seq,
     pub(crate) settled_above: u64,
+    /// Express events that are settled, less those that the other class has passed.
+    pub(crate) express_ahead: i64,
     pub(crate) counters: Counters,
     pub(crate) born_events: u64,
     pub(crate) state: StoredState,
@@ -100,52 +105,56 @@ impl Lane {
             retries: BTreeMap::new(),
             retrying: 0,
             retry_bytes: 0,
+            express: Express::default(),
         }
     }
 
     /// The lane, and how many events its retry records should hold.
     pub(crate) fn from_record(stored: LaneRecord) -> (Self, u64) {
-        let mut end = stored.position;
-        let mut above = Vec::with_capacity(stored.above.len());
-        for (gap, length, count) in stored.above {
-            let from = end.saturating_add(gap);
-            end = from.saturating_add(length);
-            above.push(Span { from, to: end, count });
-        }
-        let spans = Spans::new(stored.position, &above);
+        let spans = unpacked(stored.position, &stored.above);
         let lane = Self {
             counters: stored.counters,
             state: stored.state,
             active_ms: stored.active_ms,
+            express: Express::from_record(stored.express),
             ..Self::new(spans, stored.born_events, stored.last_open_at)
         };
         (lane, stored.retrying)
     }
 
     pub(crate) fn to_record(&self) -> LaneRecord {
-        let mut end = self.spans.position();
-        let mut above = Vec::with_capacity(self.spans.len());
-        for span in self.spans.above() {
-            above.push((span.from - end, span.to - span.from, span.count));
-            end = span.to;
-        }
         LaneRecord {
             position: self.spans.position(),
-            above,
+            above: packed(&self.spans),
             counters: self.counters,
             born_events: self.born_events,
             retrying: self.retrying,
             state: self.state.clone(),
             active_ms: self.active_ms,
             last_open_at: self.last_open_at,
+            express: self.express.to_record(),
         }
     }
 
-    /// The most parts that the lane's record can have once `more` stretches are settled, up to
-    /// `to`. An error when that is more than may travel with a batch.
+    /// Below this the lane needs nothing of the log any more.
+    pub(crate) fn lowest(&self) -> Seq {
+        let position = self.spans.position();
+        self.express.holds().map_or(position, |express| express.min(position))
+    }
+
+    /// The most parts that the lane's record can have once `more` stretches are settled, of both
+    /// classes, up to `to`. An error when that is more than may travel with a batch.
     pub(crate) fn parts_with(&self, more: usize, to: Seq) -> Result<usize, QueueError> {
-        let reach = self.spans.reach().max(to.saturating_sub(self.spans.position()));
-        let bytes = spans_bytes_max((self.spans.len() + more) as u64, reach);
+        let beyond = |spans: &Spans| spans.reach().max(to.saturating_sub(spans.position()));
+        let express = match self.express.is_used() {
+            true => spans_bytes_max(
+                (self.express.spans.len() + more) as u64,
+                beyond(&self.express.spans),
+            ),
+            false => 0,
+        };
+        let bytes =
+            spans_bytes_max((self.spans.len() + more) as u64, beyond(&self.spans)) + express;
         if bytes > SPANS_BYTES_MAX {
             let (what, bytes_max) = ("the settled set above a lane's position", SPANS_BYTES_MAX);
             return Err(QueueError::TooLarge { what, bytes, bytes_max });
@@ -177,6 +186,7 @@ impl Lane {
         LaneView {
             position: self.spans.position(),
             settled_above: self.spans.count_above(),
+            express_ahead: self.express.ahead,
             counters: self.counters,
             born_events: self.born_events,
             state: self.state.clone(),
@@ -186,6 +196,29 @@ impl Lane {
             retry_bytes: self.retry_bytes,
         }
     }
+}
+
+/// Settled stretches as small numbers: each as its distance from the one before, its length and its
+/// events.
+pub(super) fn packed(spans: &Spans) -> Vec<(u64, u64, u64)> {
+    let mut end = spans.position();
+    let mut above = Vec::with_capacity(spans.len());
+    for span in spans.above() {
+        above.push((span.from - end, span.to - span.from, span.count));
+        end = span.to;
+    }
+    above
+}
+
+pub(super) fn unpacked(position: Seq, packed: &[(u64, u64, u64)]) -> Spans {
+    let mut end = position;
+    let mut above = Vec::with_capacity(packed.len());
+    for (gap, length, count) in packed {
+        let from = end.saturating_add(*gap);
+        end = from.saturating_add(*length);
+        above.push(Span { from, to: end, count: *count });
+    }
+    Spans::new(position, &above)
 }
 
 /// The most bytes that so many stretches take. Each has three numbers, of seven bits a byte, and
@@ -215,7 +248,8 @@ impl LaneView {
             delivered: self.counters.delivered,
             unsettled: events_total
                 .saturating_sub(before_position)
-                .saturating_sub(self.settled_above),
+                .saturating_sub(self.settled_above)
+                .saturating_add_signed(-self.express_ahead),
             retrying: self.retrying,
             dead,
             suppressed: self.counters.suppressed,

@@ -13,10 +13,11 @@ use crate::{
         read::{self, End},
         settle::part_keys,
         state::State,
+        windows,
     },
     error::QueueError,
     spans::Spans,
-    types::{LaneOpen, Start, StoredState},
+    types::{ExpressOpen, LaneOpen, Start, StoredState},
 };
 
 pub(super) fn open(
@@ -25,7 +26,6 @@ pub(super) fn open(
     name: &Name,
     start: Start,
 ) -> Result<LaneOpen, QueueError> {
-    group.reserve(state, 1)?;
     if !state.lanes.contains_key(name) {
         let (position, before) = match start {
             Start::New => (state.meta.next_seq, state.meta.events_total),
@@ -39,7 +39,10 @@ pub(super) fn open(
         let lane = Lane::new(Spans::new(position, &[]), before, state.now);
         state.lanes.insert(name.clone(), lane);
     }
+    group.close(state)?;
+    let windows = windows::load(state, group, name)?;
     let (unclean, now) = (state.unclean, state.now);
+    group.reserve(state, 1)?;
     let lane = state.lane(name)?;
     // A lane that is opened again in one run was closed in order: nothing of it is in doubt.
     let unclean = unclean && !lane.open;
@@ -53,6 +56,8 @@ pub(super) fn open(
         state: lane.state.clone(),
         active_ms: lane.active_ms,
         unclean,
+        express: lane.express.open(),
+        windows,
     })
 }
 
@@ -66,6 +71,23 @@ pub(super) fn set_state(
     state.lane(name)?.state = stored;
     group.touch_lane(name);
     Ok(())
+}
+
+/// From the head on, events at or above `level` are the lane's express class.
+pub(super) fn set_express(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+    level: Option<u16>,
+) -> Result<ExpressOpen, QueueError> {
+    group.reserve(state, 1)?;
+    let head = state.meta.next_seq;
+    let lane = state.lane(name)?;
+    let lowest = lane.lowest();
+    lane.express.set_level(level, head, lowest)?;
+    let open = lane.express.open();
+    group.touch_lane(name);
+    Ok(open)
 }
 
 /// Settles everything a lane holds as expired: an orphan's end.
@@ -106,9 +128,12 @@ pub(super) fn abandon(
     group.reserve(state, 1)?;
     let lane = state.lane(name)?;
     let unread = end.events_total.saturating_sub(before).saturating_sub(lane.spans.count_above());
+    let unread = unread.saturating_add_signed(-lane.express.ahead);
     lane.counters.expired += unread;
     lane.spans = Spans::new(end.head, &[]);
+    lane.express.end(end.head);
     group.touch_lane(name);
+    windows::remove_all(state, group, name)?;
     Ok(expired + unread)
 }
 

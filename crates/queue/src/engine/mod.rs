@@ -5,6 +5,7 @@ mod aside;
 pub mod compact;
 mod dead;
 pub mod export;
+mod express;
 mod group;
 mod idempotency;
 pub mod import;
@@ -12,6 +13,7 @@ mod keys;
 mod lane;
 mod lanes;
 mod lines;
+mod links;
 mod load;
 mod port;
 mod read;
@@ -21,6 +23,7 @@ mod shared;
 mod state;
 mod upkeep;
 pub mod verify;
+mod windows;
 mod writer;
 
 use std::{

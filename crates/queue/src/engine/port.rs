@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{
     Engine, NoRoom, append, aside, dead, idempotency, keys,
     lane::LaneView,
-    lanes,
+    lanes, links,
     read::{self, Found},
     settle,
     state::{get, joined},
@@ -84,6 +84,24 @@ impl QueueEngine for Engine {
     async fn open_lane(&self, lane: &Name, start: Start) -> Result<LaneOpen, QueueError> {
         let lane = lane.clone();
         self.write(move |state, group| lanes::open(state, group, &lane, start)).await
+    }
+
+    async fn set_express(
+        &self,
+        lane: &Name,
+        level: Option<u16>,
+    ) -> Result<ExpressOpen, QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, group| lanes::set_express(state, group, &lane, level)).await
+    }
+
+    async fn links_of(&self, seq: Seq) -> Result<Vec<LaneLink>, QueueError> {
+        self.blocking(move |store| links::of(store, seq)).await
+    }
+
+    async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError> {
+        let (lane, remote_id) = (lane.clone(), remote_id.to_owned());
+        self.blocking(move |store| links::event(store, &lane, &remote_id)).await
     }
 
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError> {

@@ -10,7 +10,9 @@ use crate::{
         group::{Change, Group},
         keys,
         lane::{Lane, Retry},
+        links,
         state::State,
+        windows,
     },
     error::QueueError,
     record::{Sealed, part_key},
@@ -61,7 +63,9 @@ fn settle_one(
 ) -> Result<(), QueueError> {
     let lane = state.lane(name)?;
     let to = item.settle.spans.iter().map(|span| span.to).max().unwrap_or(0);
-    let lane_parts = lane.parts_with(item.settle.spans.len(), to)?;
+    let to = item.settle.express_spans.iter().map(|span| span.to).max().unwrap_or(0).max(to);
+    let more = item.settle.spans.len().max(item.settle.express_spans.len());
+    let lane_parts = lane.parts_with(more, to)?;
     // A record that is replaced goes, whether or not the caller says so.
     let mut gone: BTreeSet<Seq> = item.settle.retries_done.iter().copied().collect();
     gone.extend(item.retries.iter().map(|(head, _)| head.id));
@@ -84,6 +88,9 @@ fn settle_one(
         dead_bytes += sealed.size(&key);
         change.puts.extend(sealed.writes(&key));
     }
+    let windows = windows::writes(name, &item.settle.windows, &item.settle.windows_done)?;
+    change.beside.extend(windows);
+    change.beside.extend(links::writes(name, &item.settle.links)?);
     let jobs = jobs_after(state, &item.settle)?;
     for (job, sealed) in &jobs {
         change.beside.extend(sealed.writes(&keys::job(job.id)));
@@ -118,6 +125,11 @@ fn count(lane: &mut Lane, name: &Name, settle: &Settle) {
             tracing::error!(lane = %name, ?span, "a stretch was settled twice");
         }
     }
+    if let Some(span) = lane.express.settle(&settle.express_spans, settle.express_passed) {
+        tracing::error!(lane = %name, ?span, "a stretch of the express class was settled twice");
+    }
+    lane.counters.suppressed += settle.suppressed;
+    lane.counters.suppressed = lane.counters.suppressed.saturating_sub(settle.unsuppressed);
     lane.counters.filtered += settle.filtered;
     lane.counters.delivered += settle.delivered;
     lane.counters.expired += settle.expired;

@@ -114,7 +114,7 @@ impl State {
 
     /// Below this every lane has settled everything.
     pub(crate) fn lowest_position(&self) -> Seq {
-        let positions = self.lanes.values().map(|lane| lane.spans.position());
+        let positions = self.lanes.values().map(Lane::lowest);
         positions.min().unwrap_or(self.meta.next_seq)
     }
 

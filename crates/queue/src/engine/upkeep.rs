@@ -11,7 +11,7 @@ use crate::{
         append::SOURCE_BYTES_FREE_MIN,
         aside, dead,
         group::{Change, Group},
-        idempotency, keys, lanes,
+        idempotency, keys, lanes, links,
         settle::part_keys,
         state::{State, all, failed, millis},
     },
@@ -49,6 +49,7 @@ pub(super) fn begin(
         note_lanes(state, group)?;
     }
     idempotency::expire(state, group, now)?;
+    links::expire(state, group, now)?;
     expire_dead(state, group, now)
 }
 

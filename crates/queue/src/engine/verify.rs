@@ -15,9 +15,10 @@ use crate::{
         state::{State, all, get, records_under, scan},
     },
     error::QueueError,
+    record,
     spans::Span,
     store::Store,
-    types::DeadId,
+    types::{DeadId, Window, is_express},
 };
 
 /// What the records say.
@@ -228,13 +229,57 @@ fn check_lane(
     for (id, retry) in &lane.retries {
         let record = aside::open_retry(state, name, *id, retry.generation)?;
         for seq in record.members.iter().map(|member| member.seq) {
-            if !lane.spans.contains(seq) {
+            if !lane.spans.contains(seq) && !lane.express.spans.contains(seq) {
                 let problem = "is unread, and waits for a retry";
                 report.problems.push(format!("event {seq} of lane {name} {problem}"));
             }
         }
     }
+    if lane.express.is_used() {
+        check_express(state, name, lane, report)?;
+    }
+    for (key, value) in all(&*state.store, &keys::windows(name.as_str()))? {
+        if let Err(error) = record::open::<Window>(&key, &value) {
+            report.problems.push(format!("a window of lane {name}: {error}"));
+        }
+    }
     report.lanes.push(LaneReport { name: name.clone(), position, ledger });
+    Ok(())
+}
+
+/// Counts the express class anew, event by event: what is settled of it, and what the other class
+/// has passed.
+fn check_express(
+    state: &State,
+    name: &Name,
+    lane: &Lane,
+    report: &mut Report,
+) -> Result<(), QueueError> {
+    let open = lane.express.open();
+    let (mut ahead, mut above) = (0_i64, 0_u64);
+    let mut next = read::first_chunk(&*state.store)?;
+    while let Some(first) = next {
+        let key = keys::chunk(first);
+        let whole: Vec<u8> =
+            all(&*state.store, &key)?.into_iter().flat_map(|(_, part)| part).collect();
+        // A damaged chunk is a problem already.
+        for event in chunk::unpack(&key, first, &whole).unwrap_or_default() {
+            if !is_express(&open.boundaries, event.seq, event.facets().level) {
+                continue;
+            }
+            let settled = lane.express.spans.contains(event.seq);
+            ahead += i64::from(settled) - i64::from(lane.spans.contains(event.seq));
+            above += u64::from(settled && event.seq >= open.position);
+        }
+        next = read::following(&*state.store, first)?.map(|(first, _)| first);
+    }
+    let stretches: u64 = open.settled.iter().map(|span| span.count).sum();
+    expect(&mut report.problems, &format!("express events of lane {name}"), stretches, above);
+    if ahead != lane.express.ahead {
+        let recorded = lane.express.ahead;
+        let what = format!("settled express events of lane {name}, less those passed");
+        report.problems.push(format!("{what}: recorded {recorded}, counted {ahead}"));
+    }
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 
 pub(crate) mod body;
 mod jobs;
+mod order;
 mod records;
+mod windows;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +14,7 @@ use holdfast_model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{jobs::*, records::*};
+pub use self::{jobs::*, order::*, records::*, windows::*};
 use crate::spans::Span;
 
 /// A batch to store.
@@ -69,6 +71,9 @@ pub struct LaneOpen {
     pub active_ms: u64,
     /// The last run did not end cleanly, so what was in flight is in doubt.
     pub unclean: bool,
+    pub express: ExpressOpen,
+    /// The open windows of storm control.
+    pub windows: Vec<Window>,
 }
 
 /// A lane's state as it is stored.
@@ -121,6 +126,7 @@ pub struct RetryHead {
     /// When its oldest member was received.
     pub oldest: Timestamp,
     pub job: Option<u64>,
+    pub slots: Slots,
 }
 
 /// What became of some of a lane's events. Stored whole or not at all.
@@ -128,12 +134,25 @@ pub struct RetryHead {
 pub struct Settle {
     /// Stretches of the log that are settled now, in whatever way, with their event counts.
     pub spans: Vec<Span>,
+    /// The same of the express class: they count its events alone.
+    pub express_spans: Vec<Span>,
+    /// Events of the express class that `spans` count, because the others have passed them.
+    pub express_passed: u64,
     /// Retry records that are settled or replaced now.
     pub retries_done: Vec<Seq>,
     pub filtered: u64,
     pub delivered: u64,
     pub expired: u64,
     pub purged: u64,
+    pub suppressed: u64,
+    /// Suppressed events for which a summary stands from now on, as a retry record.
+    pub unsuppressed: u64,
+    /// Windows of storm control that are open, as they are now. At most [`WINDOWS_STEP_MAX`].
+    pub windows: Vec<Window>,
+    /// Windows that end now, by the event that opened them.
+    pub windows_done: Vec<Seq>,
+    /// What remote systems called the things they made of events. At most [`LINKS_STEP_MAX`].
+    pub links: Vec<Link>,
     pub retry: Vec<RetryRecord>,
     pub dead: Vec<DeadLetter>,
     /// Active time since the last settlement.

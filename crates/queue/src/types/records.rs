@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holdfast_model::{DeadReason, Event, EventId, Kind, NewEvent, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::RetryHead;
+use super::{RetryHead, Slots};
 
 /// Most dead letters that one call moves or removes.
 pub const DEAD_STEP_MAX: usize = 32;
@@ -52,6 +52,8 @@ pub struct RetryRecord {
     pub in_doubt: bool,
     /// The replay job that brought it back.
     pub job: Option<u64>,
+    /// The places of its lane's order that its members take.
+    pub slots: Slots,
 }
 
 /// An event that a lane, or a source, gave up on.
@@ -65,6 +67,8 @@ pub struct DeadLetter {
     pub first_active_ms: u64,
     /// For a source's record: what is wrong with it.
     pub message: String,
+    /// The place of its lane's order that it had.
+    pub slots: Slots,
 }
 
 /// Names a dead letter: its event's number and whose it is (a lane, or `source.<name>`).
@@ -152,7 +156,14 @@ impl RetryRecord {
         let members = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
         let received = self.members.iter().map(|member| member.received_at);
         let oldest = received.min().unwrap_or_default();
-        RetryHead { id: self.id(), members, due: self.due, oldest, job: self.job }
+        RetryHead {
+            id: self.id(),
+            members,
+            due: self.due,
+            oldest,
+            job: self.job,
+            slots: self.slots,
+        }
     }
 }
 

@@ -6,10 +6,12 @@
 
 mod append;
 mod bed;
+mod beside;
 mod crash;
 mod damage;
 mod dead;
 mod disk;
+mod express;
 mod failure;
 mod keys;
 mod lanes;

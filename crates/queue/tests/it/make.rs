@@ -57,6 +57,7 @@ pub(crate) fn retry(members: Vec<StoredEvent>) -> RetryRecord {
         first_active_ms: 0,
         in_doubt: false,
         job: None,
+        slots: holdfast_queue::Slots::NONE,
     }
 }
 
@@ -69,6 +70,7 @@ pub(crate) fn dead(event: StoredEvent) -> DeadLetter {
         attempts: Vec::new(),
         first_active_ms: 0,
         message: String::new(),
+        slots: holdfast_queue::Slots::NONE,
     }
 }
 

@@ -82,6 +82,17 @@ fn common(name: &str) -> Vec<Part> {
             lane::BATCH_SETTINGS,
         ),
         Part::new(
+            &under("digest"),
+            "Storm control: the first of events alike goes at once, the rest of its window becomes \
+             one counted summary, with 20 of them as samples. Express events pass.",
+            lane::STORM_SETTINGS,
+        ),
+        Part::new(
+            &under("dedup"),
+            "The same without a summary: the rest is only counted. A lane has one of the two.",
+            lane::STORM_SETTINGS,
+        ),
+        Part::new(
             &under("retry"),
             "When an attempt that failed is made again.",
             lane::RETRY_SETTINGS,

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use holdfast_model::{Event, NewEvent, Receipt};
-use holdfast_queue::RetryHead;
+use holdfast_queue::{RetryHead, Slots};
 use proptest::prelude::*;
 
 use super::*;
@@ -37,7 +37,7 @@ fn decided(
 
 fn stored(members: &[Ended]) -> Origin {
     let (id, members) = (members[0].0.seq, members.len() as u32);
-    Origin::Retry(RetryHead { id, members, due: WALL, oldest: WALL, job: None })
+    Origin::Retry(RetryHead { id, members, due: WALL, oldest: WALL, job: None, slots: Slots::NONE })
 }
 
 /// The ledger of one lane, as the queue keeps it: every settlement in order.

@@ -20,6 +20,7 @@ fn record(seqs: impl IntoIterator<Item = Seq>) -> RetryRecord {
         first_active_ms: 0,
         in_doubt: false,
         job: None,
+        slots: Slots::NONE,
     }
 }
 

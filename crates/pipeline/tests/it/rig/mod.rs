@@ -207,6 +207,12 @@ impl Rig {
         page.letters.into_iter().map(|(_, letter)| letter).collect()
     }
 
+    /// Brings dead letters back while their lane is not running.
+    pub(crate) async fn revive(&self, ids: Vec<DeadId>) {
+        let count = ids.len();
+        assert_eq!(self.queue.revive(ids, None).await.unwrap().len(), count);
+    }
+
     pub(crate) fn dead_id(&self, lane: &str, seq: Seq) -> DeadId {
         DeadId { owner: lane.to_owned(), seq }
     }

@@ -90,6 +90,25 @@ impl QueueEngine for Watched {
         self.engine.open_lane(lane, start).await
     }
 
+    async fn set_express(
+        &self,
+        lane: &Name,
+        level: Option<u16>,
+    ) -> Result<ExpressOpen, QueueError> {
+        let _hold = hold();
+        self.engine.set_express(lane, level).await
+    }
+
+    async fn links_of(&self, seq: Seq) -> Result<Vec<LaneLink>, QueueError> {
+        let _hold = hold();
+        self.engine.links_of(seq).await
+    }
+
+    async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError> {
+        let _hold = hold();
+        self.engine.event_of(lane, remote_id).await
+    }
+
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError> {
         let _hold = hold();
         inc(&self.reads);
