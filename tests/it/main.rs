@@ -9,6 +9,7 @@
 mod support;
 
 mod architecture;
+mod canary;
 mod cli;
 mod cli_pull;
 mod cli_queue;
@@ -20,9 +21,14 @@ mod first_look;
 mod full_disk;
 mod ingest;
 mod isolation;
+mod operator;
 mod overflow;
 mod pacing;
 mod receivers;
+mod reload;
+mod reload_storm;
 mod render;
 mod secrecy;
+mod servers;
 mod shutdown;
+mod soc;

@@ -120,3 +120,77 @@ fn what_only_retention_holds_is_trimmed_before_input_is_refused() {
     gateway.wait_for_term("all", "delivered", 8_000);
     gateway.finish();
 }
+
+#[test]
+fn a_lane_over_its_own_limit_stops_input_and_is_named_while_the_log_has_room() {
+    let mut dice = StdRng::seed_from_u64(10);
+    let (stuck, person) = (Receiver::willing(), Receiver::willing());
+    let config = Config::new()
+        .queue("max_size = \"64MiB\"\nreserve = \"1MiB\"\nretention = \"0s\"")
+        .webhook("stuck", &stuck.url("/"), "max_backlog = \"256KiB\"")
+        .webhook("person", &person.url("/"), "when = { kind = \"operator\" }");
+    let mut gateway = Gateway::start(config);
+    gateway.post("/v1/destinations/stuck/pause", &json!({}));
+    let mut taken = 0;
+    let refusal = eventually("input stops", || {
+        let answer = post(&gateway, taken..taken + 100, &mut dice);
+        taken += if answer.status == 202 { 100 } else { 0 };
+        (answer.status != 202).then_some(answer)
+    });
+    assert_eq!((refusal.status, refusal.problem().as_str()), (503, "queue-full"));
+    let ready = gateway.get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text.contains("stuck (paused)"), "{}", ready.text);
+    let said = |words: &str| {
+        person
+            .exchanges()
+            .iter()
+            .any(|exchange| String::from_utf8_lossy(&exchange.request.body).contains(words))
+    };
+    eventually("a person is told", || {
+        holds(said("stuck holds back too much; no more input is taken"))
+    });
+    gateway.post("/v1/destinations/stuck/resume", &json!({}));
+    eventually("ready again", || holds(gateway.get("/readyz").status == 200));
+    eventually("told of the end", || holds(said("stuck no longer holds back too much")));
+    gateway.wait_for_term("stuck", "delivered", taken);
+    let mut numbers = stuck.taken();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..taken).collect::<Vec<_>>());
+    gateway.finish();
+}
+
+#[test]
+fn a_lane_that_may_expire_gives_up_its_oldest_unread_events_counted_and_audited() {
+    let mut dice = StdRng::seed_from_u64(11);
+    let (stuck, free) = (Receiver::willing(), Receiver::willing());
+    let config = Config::new()
+        .queue("max_size = \"64MiB\"\nreserve = \"1MiB\"\nretention = \"0s\"")
+        .webhook("stuck", &stuck.url("/"), "max_backlog = \"256KiB\"\non_overflow = \"expire\"")
+        .webhook("free", &free.url("/"), "batch = { max_events = 50, max_wait = \"10ms\" }");
+    let mut gateway = Gateway::start(config);
+    gateway.post("/v1/destinations/stuck/pause", &json!({}));
+    // A megabyte, of which it may hold a quarter.
+    for n in 0..12 {
+        assert_eq!(post(&gateway, n * 100..n * 100 + 100, &mut dice).status, 202);
+    }
+    let lane = gateway.wait_for_lane("stuck", "gave up most", |lane| {
+        lane["ledger"]["expired"].as_u64() >= Some(800)
+    });
+    assert_eq!(lane["state"], "paused");
+    eventually("the end is audited", || {
+        let audit = gateway.get("/v1/audit").text;
+        holds(audit.contains("expire begins") && audit.contains("overflow ends"))
+    });
+    let expired = gateway.lane("stuck")["ledger"]["expired"].as_u64().unwrap();
+    let dropped = "holdfast_dropped_alerts_total{destination=\"stuck\",reason=\"expired\"}";
+    assert_eq!(gateway.metric(dropped), expired as f64);
+    assert_eq!(gateway.get("/readyz").status, 200);
+    gateway.post("/v1/destinations/stuck/resume", &json!({}));
+    gateway.wait_for_term("stuck", "delivered", 1_200 - expired);
+    let mut numbers = stuck.taken();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (expired..1_200).collect::<Vec<_>>(), "the oldest went, and no others");
+    free.wait_for(1_200);
+    gateway.finish();
+}

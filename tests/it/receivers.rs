@@ -104,10 +104,7 @@ fn holds(lane: &Value, end: End) -> bool {
     match end {
         Delivered => ledger["delivered"] == ALERTS && state == "active",
         Dead(_) => ledger["dead"] == ALERTS && state == "active",
-        Pending(expected) => {
-            let counted = ledger["pending"] == ALERTS && ledger["dead"] == 0;
-            counted && state == expected
-        }
+        Pending(expected) => Gateway::all_wait(lane, ALERTS) && state == expected,
     }
 }
 

@@ -3,7 +3,10 @@
 mod api;
 mod cli;
 mod config;
+mod reload;
 mod run;
+mod stages;
+mod upkeep;
 
 use std::process::ExitCode;
 

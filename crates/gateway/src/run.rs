@@ -1,44 +1,41 @@
 //! `holdfast run`: everything is made, started in the order of its use, and stopped in the order
-//! of the flow: sources, lanes, jobs, API, queue.
+//! of the flow: reloads, sources, lanes, jobs, API, queue.
 
 use std::{
     collections::BTreeMap,
     fs::OpenOptions,
     io::{IsTerminal, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use holdfast_connectors::sources::{Source, SourceHealth};
 use holdfast_model::{Chain, Name, Secret};
-use holdfast_pipeline::{Clock, LaneHandle, Metrics, QueueIntake, jobs::Jobs, lane};
+use holdfast_pipeline::{Clock, Lanes, Metrics, Operator, QueueIntake, jobs::Jobs};
 use holdfast_queue::{Engine, Limits, QueueEngine, QueueError};
 use rand::Rng;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::Notify,
-    time::{MissedTickBehavior, interval, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{self, Api, Parts, SourceStatus},
+    api::{self, Api, Parts},
     cli::{Exit, LogFormat},
-    config::{self, Config, Role, Token},
+    config::{self, Config, Role, ServerConfig, Token},
+    reload::{self, Hands, Reloader, Running, SourceRuns, Sources},
+    stages::{self, EndSignals, Stages},
+    upkeep::Upkeep,
 };
 
-const UPKEEP_EVERY: Duration = Duration::from_secs(1);
-/// How long a lane without a destination holds its events.
-const ORPHAN_KEEP: Duration = Duration::from_secs(7 * 86_400);
 /// Largest batch of any source, in bytes.
 const BATCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Why the gateway could not start or had to end.
 #[derive(Debug, thiserror::Error)]
-enum RunError {
+pub(crate) enum RunError {
     #[error("cannot listen on {address}")]
     Listen {
         address: String,
@@ -57,6 +54,8 @@ enum RunError {
     QueueFailed(Arc<str>),
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("cannot start the lanes and sources")]
+    Start(#[from] reload::StartError),
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -78,7 +77,7 @@ pub(crate) fn main(path: &Path, log_format: LogFormat) -> Exit {
             return Exit::Failed;
         }
     };
-    let result = runtime.block_on(run(config));
+    let result = runtime.block_on(run(path.to_owned(), config));
     // A hung blocking call of a destination must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
@@ -108,97 +107,162 @@ fn start_log(format: LogFormat) {
     }
 }
 
-/// What stops together.
-struct Stages {
-    sources: CancellationToken,
-    lanes: CancellationToken,
-    rest: CancellationToken,
-    source_tasks: TaskTracker,
-    lane_tasks: TaskTracker,
-    rest_tasks: TaskTracker,
+/// What everything else is made with.
+struct Core {
+    engine: Arc<Engine>,
+    clock: Clock,
+    registry: prometheus::Registry,
+    metrics: Metrics,
+    stages: Stages,
+    operator: Operator,
+    lanes: Lanes,
+    sources: Sources,
+    jobs_wake: Arc<Notify>,
+    jobs_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Stages {
-    fn new() -> Self {
-        Self {
-            sources: CancellationToken::new(),
-            lanes: CancellationToken::new(),
-            rest: CancellationToken::new(),
-            source_tasks: TaskTracker::new(),
-            lane_tasks: TaskTracker::new(),
-            rest_tasks: TaskTracker::new(),
-        }
-    }
-}
-
-async fn run(config: Config) -> Result<(), RunError> {
+async fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
     prepare_state(&config.node.state)?;
     let address = config.server.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| RunError::Listen { address: address.to_string(), source })?;
-    let clock = Clock::system();
-    let engine = open_queue(&config, &clock).await?;
-    let registry = prometheus::Registry::new();
-    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-    let metrics = Metrics::register(&registry)?;
-    let stages = Stages::new();
-    let shutdown_timeout = config.node.shutdown_timeout;
+    let core = Core::open(&config).await?;
+    let signals = EndSignals::take()?;
     let tokens = tokens(&config)?;
-    let lanes = start_lanes(config.destinations, &engine, &clock, &metrics, &stages).await?;
-    let sources = start_sources(config.sources, &engine, &clock, &metrics, &stages);
-    let (jobs_wake, jobs_lock) = (Arc::new(Notify::new()), Arc::new(tokio::sync::Mutex::new(())));
-    let jobs = Jobs::new(
-        Arc::clone(&engine) as Arc<dyn QueueEngine>,
-        clock.clone(),
-        lanes.clone(),
-        Arc::clone(&jobs_wake),
-        Arc::clone(&jobs_lock),
-    );
-    stages.rest_tasks.spawn(jobs.run(stages.rest.clone()));
-    stages.rest_tasks.spawn(upkeep(
-        Arc::clone(&engine),
-        clock.clone(),
-        lanes.clone(),
-        stages.rest.clone(),
-    ));
-    metrics.source(api::HTTP_SOURCE);
-    let intake = QueueIntake::new(
-        Arc::clone(&engine) as Arc<dyn QueueEngine>,
-        clock.clone(),
-        metrics.clone(),
-        BATCH_BYTES_MAX,
-        api::HTTP_SOURCE.to_owned(),
-    );
-    let api = Api::new(Parts {
-        engine: Arc::clone(&engine),
-        lanes,
-        intake: Arc::new(intake),
-        clock,
-        metrics,
-        registry,
-        sources,
-        tokens,
-        hosts: config.server.hosts.clone(),
-        loopback: address.ip().is_loopback(),
-        body_bytes_max: config.server.body_bytes_max,
-        line_bytes_max: config.server.line_bytes_max,
-        jobs_wake,
-        jobs_lock,
-        stop: stages.rest.clone(),
-    })?;
-    let router = api::router(Arc::new(api));
-    stages.rest_tasks.spawn(api::serve(listener, router, stages.rest.clone()));
+    let (node, server) = (config.node.clone(), config.server.clone());
+    let reloader = core.start_configured(path, config).await?;
+    core.start_rest();
+    core.serve(listener, tokens, server, reloader)?;
     tracing::info!(
         %address,
-        node = %config.node.name,
-        log = %engine.log_id(),
+        node = %node.name,
+        log = %core.engine.log_id(),
         version = env!("CARGO_PKG_VERSION"),
         "holdfast is running"
     );
-    let ended = wait_for_end(&engine).await;
-    stop(stages, shutdown_timeout, &engine).await;
+    let ended = stages::wait_for_end(&core.engine, signals).await;
+    core.stages.stop(node.shutdown_timeout, &core.engine).await;
     ended
+}
+
+impl Core {
+    async fn open(config: &Config) -> Result<Self, RunError> {
+        let clock = Clock::system();
+        let engine = open_queue(config, &clock).await?;
+        let registry = prometheus::Registry::new();
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let metrics = Metrics::register(&registry)?;
+        let stages = Stages::new();
+        let queue = Arc::clone(&engine) as Arc<dyn QueueEngine>;
+        let (operator, notices) = Operator::new(queue, clock.clone(), stages.rest.clone());
+        stages.rest_tasks.spawn(notices);
+        Ok(Self {
+            engine,
+            clock,
+            registry,
+            metrics,
+            stages,
+            operator,
+            lanes: Lanes::default(),
+            sources: Sources::default(),
+            jobs_wake: Arc::default(),
+            jobs_lock: Arc::default(),
+        })
+    }
+
+    fn queue(&self) -> Arc<dyn QueueEngine> {
+        Arc::clone(&self.engine) as Arc<dyn QueueEngine>
+    }
+
+    /// Lanes and sources, and the task that changes them.
+    async fn start_configured(&self, path: PathBuf, config: Config) -> Result<Reloader, RunError> {
+        let hands = Hands {
+            engine: Arc::clone(&self.engine),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            operator: self.operator.clone(),
+            lanes: self.lanes.clone(),
+            stop: self.stages.lanes.clone(),
+            tasks: self.stages.lane_tasks.clone(),
+            jobs_lock: Arc::clone(&self.jobs_lock),
+            patience: config.node.shutdown_timeout,
+            queue_bytes_max: config.queue.bytes_max,
+            dead_bytes_max: config.queue.dead_bytes_max,
+        };
+        let sources = SourceRuns {
+            engine: Arc::clone(&self.engine),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            shown: self.sources.clone(),
+            stop: self.stages.sources.clone(),
+            tasks: self.stages.source_tasks.clone(),
+            batch_bytes_max: BATCH_BYTES_MAX,
+            runs: BTreeMap::new(),
+        };
+        // Before anything runs: without a handler the signal would end the process.
+        let hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
+        let running = Running::start(path, config, hands, sources, &self.registry).await?;
+        let (reloader, task) = running.serve(hangup, self.stages.reloads.clone());
+        self.stages.reload_tasks.spawn(task);
+        Ok(reloader)
+    }
+
+    /// Jobs and upkeep.
+    fn start_rest(&self) {
+        let (lanes, wake) = (self.lanes.clone(), Arc::clone(&self.jobs_wake));
+        let lock = Arc::clone(&self.jobs_lock);
+        let jobs = Jobs::new(self.queue(), self.clock.clone(), lanes, wake, lock);
+        let jobs = jobs.telling(self.operator.clone());
+        self.stages.rest_tasks.spawn(jobs.run(self.stages.rest.clone()));
+        let upkeep = Upkeep {
+            engine: Arc::clone(&self.engine),
+            clock: self.clock.clone(),
+            lanes: self.lanes.clone(),
+            operator: self.operator.clone(),
+            over: BTreeMap::new(),
+        };
+        self.stages.rest_tasks.spawn(upkeep.run(self.stages.rest.clone()));
+    }
+
+    fn serve(
+        &self,
+        listener: TcpListener,
+        tokens: Vec<Token>,
+        server: ServerConfig,
+        reloader: Reloader,
+    ) -> Result<(), RunError> {
+        self.metrics.source(api::HTTP_SOURCE);
+        let intake = QueueIntake::new(
+            self.queue(),
+            self.clock.clone(),
+            self.metrics.clone(),
+            BATCH_BYTES_MAX,
+            api::HTTP_SOURCE.to_owned(),
+        );
+        let api = Api::new(Parts {
+            engine: Arc::clone(&self.engine),
+            lanes: self.lanes.clone(),
+            intake: Arc::new(intake),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            registry: self.registry.clone(),
+            sources: self.sources.clone(),
+            tokens,
+            hosts: server.hosts,
+            loopback: server.listen.ip().is_loopback(),
+            body_bytes_max: server.body_bytes_max,
+            line_bytes_max: server.line_bytes_max,
+            jobs_wake: Arc::clone(&self.jobs_wake),
+            jobs_lock: Arc::clone(&self.jobs_lock),
+            reloader,
+            stop: self.stages.rest.clone(),
+        })?;
+        let router = api::router(Arc::new(api));
+        let task = api::serve(listener, router, self.stages.rest.clone());
+        self.stages.rest_tasks.spawn(task);
+        Ok(())
+    }
 }
 
 fn prepare_state(path: &Path) -> Result<(), RunError> {
@@ -258,128 +322,4 @@ fn tokens(config: &Config) -> Result<Vec<Token>, RunError> {
     };
     let name = Name::new("admin").map_err(|error| failed(std::io::Error::other(error)))?;
     Ok(vec![Token { name, role: Role::Admin, secret: Secret::new(secret) }])
-}
-
-async fn start_lanes(
-    configs: Vec<holdfast_pipeline::LaneConfig>,
-    engine: &Arc<Engine>,
-    clock: &Clock,
-    metrics: &Metrics,
-    stages: &Stages,
-) -> Result<BTreeMap<Name, LaneHandle>, RunError> {
-    let mut lanes = BTreeMap::new();
-    for config in configs {
-        let name = config.name.clone();
-        let queue = Arc::clone(engine) as Arc<dyn QueueEngine>;
-        let opened = lane::open(config, queue, clock.clone(), metrics, stages.lanes.clone()).await;
-        let (handle, task) = opened.map_err(RunError::Queue)?;
-        stages.lane_tasks.spawn(task);
-        lanes.insert(name, handle);
-    }
-    Ok(lanes)
-}
-
-fn start_sources(
-    configured: Vec<(Name, Box<dyn Source>)>,
-    engine: &Arc<Engine>,
-    clock: &Clock,
-    metrics: &Metrics,
-    stages: &Stages,
-) -> Vec<SourceStatus> {
-    let mut statuses = Vec::new();
-    for (name, source) in configured {
-        let health = Arc::new(SourceHealth::default());
-        metrics.source(name.as_str());
-        let intake = QueueIntake::new(
-            Arc::clone(engine) as Arc<dyn QueueEngine>,
-            clock.clone(),
-            metrics.clone(),
-            BATCH_BYTES_MAX,
-            source.position_key(),
-        );
-        let task = source.run(Arc::new(intake), Arc::clone(&health), stages.sources.clone());
-        stages.source_tasks.spawn(task);
-        statuses.push(SourceStatus { name, health });
-    }
-    statuses
-}
-
-/// Trims, merges and expires once a second; gives up orphaned lanes after their time.
-async fn upkeep(
-    engine: Arc<Engine>,
-    clock: Clock,
-    lanes: BTreeMap<Name, LaneHandle>,
-    stop: CancellationToken,
-) {
-    let mut ticks = interval(UPKEEP_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let now = clock.now();
-        if let Err(error) = engine.upkeep(now).await {
-            tracing::warn!(error = %Chain(&error), "the queue's upkeep failed");
-            continue;
-        }
-        for lane in engine.lanes() {
-            let orphaned = !lanes.contains_key(&lane.name);
-            if orphaned && now.since(lane.last_open_at) > ORPHAN_KEEP {
-                match engine.abandon_lane(&lane.name).await {
-                    Ok(0) => {}
-                    Ok(expired) => tracing::warn!(
-                        lane = %lane.name, expired, "an orphaned lane's events expired"
-                    ),
-                    Err(error) => tracing::error!(error = %Chain(&error), "cannot expire a lane"),
-                }
-            }
-        }
-    }
-}
-
-/// Until a person says so, or the queue cannot promise anything any more.
-async fn wait_for_end(engine: &Engine) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let mut failure = engine.failure();
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        failed = failure.wait_for(Option::is_some) => {
-            let reason = failed.ok().and_then(|reason| reason.clone());
-            Err(RunError::QueueFailed(reason.unwrap_or_else(|| "it is gone".into())))
-        }
-    }
-}
-
-/// Stops in the order of the flow, each stage with its time. What is cut short is sent again.
-async fn stop(stages: Stages, patience: Duration, engine: &Engine) {
-    tracing::info!("stopping");
-    let mut lanes_finished = true;
-    for (name, token, tasks) in [
-        ("sources", &stages.sources, &stages.source_tasks),
-        ("lanes", &stages.lanes, &stages.lane_tasks),
-        ("api", &stages.rest, &stages.rest_tasks),
-    ] {
-        token.cancel();
-        tasks.close();
-        if timeout(patience, tasks.wait()).await.is_err() {
-            tracing::warn!(
-                stage = name,
-                left = tasks.len(),
-                "did not stop in time; nothing is lost"
-            );
-            lanes_finished &= name != "lanes";
-        }
-    }
-    if !lanes_finished {
-        // Closing would call this a clean end, and what is still under way would not be in doubt.
-        return;
-    }
-    match timeout(patience, engine.close()).await {
-        Ok(Ok(())) => tracing::info!("stopped"),
-        Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "the queue did not close cleanly"),
-        Err(_) => tracing::warn!("the queue did not close in time"),
-    }
 }

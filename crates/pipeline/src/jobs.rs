@@ -4,13 +4,9 @@
 //! where it stood after a crash and moves nothing twice. A dead letter that dies again is not met
 //! again: a job only goes forward.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use holdfast_model::{Chain, Name, units::Rate};
+use holdfast_model::{Chain, units::Rate};
 use holdfast_queue::{
     DEAD_STEP_MAX, DeadId, DeadQuery, JobRecord, JobState, QueueEngine, QueueError,
 };
@@ -20,7 +16,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, lane::LaneHandle, pace::Pace};
+use crate::{
+    clock::Clock,
+    lanes::Lanes,
+    operator::{Happening, Notice, Operator},
+    pace::Pace,
+};
 
 /// How often running jobs are looked at when nothing else wakes them.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -31,7 +32,8 @@ const SCAN_MAX: usize = 2_048;
 pub struct Jobs {
     engine: Arc<dyn QueueEngine>,
     clock: Clock,
-    lanes: BTreeMap<Name, LaneHandle>,
+    lanes: Lanes,
+    operator: Operator,
     wake: Arc<Notify>,
     /// Held while a job is read, changed and written, by the API too.
     lock: Arc<Mutex<()>>,
@@ -84,11 +86,18 @@ impl Jobs {
     pub fn new(
         engine: Arc<dyn QueueEngine>,
         clock: Clock,
-        lanes: BTreeMap<Name, LaneHandle>,
+        lanes: impl Into<Lanes>,
         wake: Arc<Notify>,
         lock: Arc<Mutex<()>>,
     ) -> Self {
-        Self { engine, clock, lanes, wake, lock, paces: HashMap::new() }
+        let (lanes, operator) = (lanes.into(), Operator::silent());
+        Self { engine, clock, lanes, operator, wake, lock, paces: HashMap::new() }
+    }
+
+    /// Tells the operator of every job that ends.
+    #[must_use]
+    pub fn telling(self, operator: Operator) -> Self {
+        Self { operator, ..self }
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -122,7 +131,7 @@ impl Jobs {
     }
 
     async fn step(&mut self, job: JobRecord) -> Result<bool, QueueError> {
-        let Some(lane) = self.lanes.get(&job.lane).cloned() else { return Ok(false) };
+        let Some(lane) = self.lanes.get(&job.lane) else { return Ok(false) };
         let by_rate = self.paced(&job);
         let budget = lane.room_for_retries().min(by_rate).min(DEAD_STEP_MAX as u64);
         if budget == 0 {
@@ -186,8 +195,24 @@ impl Jobs {
         if settled >= job.moved && job.state == JobState::Running {
             job.state = JobState::Done;
             job.ended_at = Some(self.clock.now());
-            self.engine.put_job(job).await?;
+            let job = self.engine.put_job(job).await?;
+            self.operator.tell(ended(&job));
         }
         Ok(())
+    }
+}
+
+fn ended(job: &JobRecord) -> Notice {
+    let (id, lane, progress) = (job.id, &job.lane, &job.progress);
+    let (delivered, failed) = (progress.delivered + progress.duplicate, progress.failed);
+    Notice {
+        happening: Happening::Job,
+        subject: id.to_string(),
+        state: "done",
+        level: if failed > 0 { 7 } else { 3 },
+        text: format!(
+            "Holdfast: replay {id} to {lane} has ended: {delivered} delivered, {failed} dead again"
+        ),
+        reason: String::new(),
     }
 }

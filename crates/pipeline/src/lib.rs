@@ -6,18 +6,22 @@
 //!                                     └ replay jobs put dead letters back
 //! ```
 //!
-//! Deciding is pure ([`filter`], [`order`], [`storm`], [`settlement`], [`backoff`], [`breaker`], [`pace`]); acting is at
-//! the edges ([`intake`], [`lane`], [`jobs`]). Nothing here knows a vendor, HTTP or sled.
+//! Deciding is pure ([`filter`], [`order`], [`storm`], [`settlement`], [`backoff`], [`breaker`],
+//! [`pace`]); acting is at the edges ([`intake`], [`lane`], [`jobs`], [`operator`]). Nothing here
+//! knows a vendor, HTTP or sled.
 
 pub mod backoff;
 pub mod breaker;
+pub mod canary;
 pub mod clock;
 mod fields;
 pub mod filter;
 pub mod intake;
 pub mod jobs;
 pub mod lane;
+pub mod lanes;
 pub mod metrics;
+pub mod operator;
 pub mod order;
 mod osmatch;
 pub mod pace;
@@ -29,5 +33,7 @@ pub use clock::Clock;
 pub use fields::Path;
 pub use intake::QueueIntake;
 pub use lane::{LaneConfig, LaneHandle, LaneView};
+pub use lanes::Lanes;
 pub use metrics::Metrics;
+pub use operator::Operator;
 pub use settings::LaneSettings;

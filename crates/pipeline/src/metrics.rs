@@ -99,6 +99,17 @@ const LAST_FAILURE: Family = Family {
     labels: &["destination"],
 };
 
+const CANARY_LAST_SUCCESS: Family = Family {
+    name: "holdfast_canary_last_success_timestamp_seconds",
+    help: "When the destination last took a canary; 0: never in this run.",
+    labels: &["destination"],
+};
+const CANARY_LATENCY: Family = Family {
+    name: "holdfast_canary_latency_seconds",
+    help: "From a canary's place in the log to its receipt.",
+    labels: &["destination"],
+};
+
 /// What one metric is called and labelled by.
 struct Family {
     name: &'static str,
@@ -124,6 +135,8 @@ pub struct Metrics {
     pub in_flight: IntGaugeVec,
     pub last_success: GaugeVec,
     pub last_failure: GaugeVec,
+    canary_last_success: GaugeVec,
+    canary_seconds: HistogramVec,
 }
 
 /// One lane's counters, looked up once.
@@ -142,6 +155,9 @@ pub struct LaneMetrics {
     pub latency_seconds: Histogram,
     pub wait_seconds: Histogram,
     pub dropped_corrupt: IntCounter,
+    pub dropped_expired: IntCounter,
+    pub canary_last_success: Gauge,
+    pub canary_seconds: Histogram,
     pub filter_errors: IntCounter,
     pub last_success: Gauge,
     pub last_failure: Gauge,
@@ -172,6 +188,8 @@ impl Metrics {
             in_flight: IN_FLIGHT.int_gauge(registry)?,
             last_success: LAST_SUCCESS.gauge(registry)?,
             last_failure: LAST_FAILURE.gauge(registry)?,
+            canary_last_success: CANARY_LAST_SUCCESS.gauge(registry)?,
+            canary_seconds: CANARY_LATENCY.histogram(registry, LATENCY_SECONDS)?,
         })
     }
 
@@ -211,6 +229,9 @@ impl Metrics {
             latency_seconds: self.latency_seconds.with_label_values(&[lane]),
             wait_seconds: self.wait_seconds.with_label_values(&[lane]),
             filter_errors: self.filter_errors.with_label_values(&[lane]),
+            dropped_expired: self.dropped.with_label_values(&[lane, "expired"]),
+            canary_last_success: self.canary_last_success.with_label_values(&[lane]),
+            canary_seconds: self.canary_seconds.with_label_values(&[lane]),
             dropped_corrupt: self.dropped.with_label_values(&[lane, "corrupt"]),
             last_success: self.last_success.with_label_values(&[lane]),
             last_failure: self.last_failure.with_label_values(&[lane]),

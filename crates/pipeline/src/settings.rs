@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use holdfast_model::{
+    Name,
     settings::{Section, Setting},
-    units::Rate,
+    units::{self, Rate},
 };
 use holdfast_queue::Start;
 
@@ -127,6 +128,90 @@ const RATIO: Setting = Setting::new(
 );
 const WINDOW: Setting = Setting::new("window", "\"30s\"", "That window. 1s to 1h.");
 
+const MAX_BACKLOG: Setting = Setting::new(
+    "max_backlog",
+    "\"50%\"",
+    "How much of the log the lane may hold back: a share of `queue.max_size`, 1% to 100%, or a \
+     size, 64KiB to 1024TiB. Measured once a second, by the log's bytes shared out by events.",
+);
+const ON_OVERFLOW: Setting = Setting::new(
+    "on_overflow",
+    "\"block\"",
+    "What happens then: \"block\" (no more input is taken until the lane has caught up) or \
+     \"expire\" (its oldest unread events are given up, counted and audited).",
+);
+const CANARY: Setting = Setting::optional(
+    "canary",
+    "\"5m\"",
+    "How often a marked test event goes this way, to this destination alone, 1s to 7d; the next one \
+     only when the last has ended. Without it: never.",
+);
+const RENAMED_FROM: Setting = Setting::optional(
+    "renamed_from",
+    "\"old-name\"",
+    "The name that this destination had before. A lane that is new then takes over the position, \
+     retries, dead letters and counts of the old one.",
+);
+
+/// What a lane does that holds back more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOverflow {
+    Block,
+    Expire,
+}
+
+/// How much of the log a lane may hold back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxBacklog {
+    Percent(u8),
+    Bytes(u64),
+}
+
+impl MaxBacklog {
+    /// In bytes, of a log that may have `bytes_max`.
+    pub fn bytes(self, bytes_max: u64) -> u64 {
+        match self {
+            Self::Percent(percent) => bytes_max / 100 * u64::from(percent),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+fn read_max_backlog(section: &Section<'_>) -> MaxBacklog {
+    const BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1024 << 40;
+    let text = section.text(&MAX_BACKLOG).unwrap_or("50%");
+    let read = match text.strip_suffix('%') {
+        Some(number) => {
+            number.trim().parse().ok().filter(|n| (1..=100).contains(n)).map(MaxBacklog::Percent)
+        }
+        None => units::parse_size(text)
+            .ok()
+            .filter(|bytes| BYTES.contains(bytes))
+            .map(MaxBacklog::Bytes),
+    };
+    if read.is_none() {
+        let expected = "is not a share like \"50%\" (1% to 100%) or a size of 64KiB to 1024TiB";
+        section.fault(MAX_BACKLOG.name, format!("\"{text}\" {expected}"));
+    }
+    read.unwrap_or(MaxBacklog::Percent(50))
+}
+
+fn read_canary(section: &Section<'_>) -> Option<Duration> {
+    section.node(CANARY.name)?;
+    Some(section.duration(&CANARY, secs(1)..=secs(7 * 86_400)))
+}
+
+fn read_renamed_from(section: &Section<'_>) -> Option<Name> {
+    let text = section.text(&RENAMED_FROM)?;
+    match Name::new(text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            section.fault(RENAMED_FROM.name, format!("\"{text}\" does not fit: {error}"));
+            None
+        }
+    }
+}
+
 /// The keys of every destination.
 pub const SETTINGS: &[&Setting] = &[
     &RATE,
@@ -138,6 +223,10 @@ pub const SETTINGS: &[&Setting] = &[
     &ORDER,
     &ORDER_KEY,
     &EXPRESS_LEVEL,
+    &MAX_BACKLOG,
+    &ON_OVERFLOW,
+    &CANARY,
+    &RENAMED_FROM,
 ];
 /// Of `digest` and of `dedup`.
 pub const STORM_SETTINGS: &[&Setting] = &[&BY, &STORM_WINDOW];
@@ -188,6 +277,10 @@ pub struct LaneSettings {
     /// Events at or above it have a position of their own.
     pub express_level: Option<u16>,
     pub storm: Option<StormSettings>,
+    pub max_backlog: MaxBacklog,
+    pub on_overflow: OnOverflow,
+    pub canary: Option<Duration>,
+    pub renamed_from: Option<Name>,
 }
 
 impl RetrySettings {
@@ -237,6 +330,13 @@ impl LaneSettings {
                 ratio: breaker.float(&RATIO, 0.01..=1.0),
                 window: breaker.duration(&WINDOW, secs(1)..=secs(3600)),
             },
+            max_backlog: read_max_backlog(section),
+            on_overflow: match section.word(&ON_OVERFLOW, &["block", "expire"]) {
+                "expire" => OnOverflow::Expire,
+                _ => OnOverflow::Block,
+            },
+            canary: read_canary(section),
+            renamed_from: read_renamed_from(section),
         };
         batch.finish();
         retry.finish();

@@ -15,6 +15,8 @@ pub enum QueueError {
     TooLarge { what: &'static str, bytes: u64, bytes_max: u64 },
     #[error("there is no lane `{lane}`")]
     NoLane { lane: String },
+    #[error("the lane `{lane}` is in use")]
+    InUse { lane: String },
     #[error("the queue is closed")]
     Closed,
     /// A write or sync failed, so nothing can be promised any more.

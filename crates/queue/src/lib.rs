@@ -79,6 +79,17 @@ pub trait QueueEngine: Send + Sync {
     /// The event of which a lane's remote system made the thing with this id.
     async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError>;
 
+    /// Nobody sends for this lane any more: it is an orphan until somebody opens it again.
+    /// `in_order`: nothing of it was under way.
+    async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError>;
+
+    /// The lane `old`, which nobody has open, is called `new` from now on, with its position,
+    /// ledger, retries, dead letters and jobs. Whether it happened, or not, survives a crash.
+    async fn adopt_lane(&self, old: &Name, new: &Name) -> Result<Adoption, QueueError>;
+
+    /// How much of the log an open lane may hold back. Judged at every round of upkeep.
+    async fn limit_lane(&self, lane: &Name, limit: BacklogLimit) -> Result<(), QueueError>;
+
     /// The events from `from` on, as many as fit into `limit`. Empty at the head.
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError>;
 

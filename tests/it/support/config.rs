@@ -73,6 +73,11 @@ impl Config {
         self
     }
 
+    /// Instead of all tables of its own.
+    pub(crate) fn set_tables(&mut self, text: &str) {
+        text.clone_into(&mut self.rest);
+    }
+
     /// A webhook that retries soon. Keys given as `{…}` of TOML must stand in `keys`.
     pub(crate) fn webhook(self, name: &str, url: &str, keys: &str) -> Self {
         let retry = if keys.contains("retry") {

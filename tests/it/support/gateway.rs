@@ -140,6 +140,31 @@ impl Gateway {
         kill_process(pid, signal).expect("send a signal");
     }
 
+    /// Writes the configuration with these tables, and asks for a reload.
+    #[track_caller]
+    pub(crate) fn reload(&mut self, tables: &str) -> Answer {
+        self.config.set_tables(tables);
+        self.config.write(self.port);
+        self.post("/v1/reload", &Value::Null)
+    }
+
+    /// As [`Self::reload`], and it is done.
+    #[track_caller]
+    pub(crate) fn reloaded(&mut self, tables: &str) -> Value {
+        let answer = self.reload(tables);
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    }
+
+    /// The value of one line of `/metrics`, its labels as they are printed.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").text;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("there is no metric {name}"));
+        value.parse().expect("a number")
+    }
+
     fn output(&self, name: &str) -> File {
         let path = self.config.file(name);
         OpenOptions::new().append(true).create(true).open(path).expect("a file for its output")
@@ -216,6 +241,14 @@ impl Gateway {
     pub(crate) fn wait_for_term(&self, lane: &str, term: &str, count: u64) {
         let what = format!("had {term} = {count}");
         self.wait_for_lane(lane, &what, |lane| lane["ledger"][term] == count);
+    }
+
+    /// So many alerts wait in a lane that delivered none and gave none up. Holdfast's own events
+    /// about its lanes may wait there as well.
+    pub(crate) fn all_wait(lane: &Value, alerts: u64) -> bool {
+        let ledger = &lane["ledger"];
+        let kept = ledger["pending"].as_u64() >= Some(alerts);
+        kept && ledger["delivered"] == 0 && ledger["dead"] == 0
     }
 
     #[track_caller]

@@ -113,6 +113,11 @@ impl Receiver {
         lock(&self.shared.inner).connections.len()
     }
 
+    /// All that were ever accepted.
+    pub(crate) fn connections_accepted(&self) -> u64 {
+        lock(&self.shared.inner).next_connection
+    }
+
     /// The numbers of the alerts that it took, in order, repeats included.
     pub(crate) fn taken(&self) -> Vec<u64> {
         let inner = lock(&self.shared.inner);

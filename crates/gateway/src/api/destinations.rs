@@ -91,7 +91,7 @@ impl Api {
     }
 
     async fn lane_view(&self, summary: &LaneSummary) -> Result<Lane, QueueError> {
-        let view = self.lanes.get(&summary.name).map(LaneHandle::view);
+        let view = self.lanes.get(&summary.name).as_ref().map(LaneHandle::view);
         let ledger = self.engine.ledger(&summary.name).await?;
         let stored = view.as_ref().map_or(&summary.state, |view| &view.state);
         let unread_since = self.unread_since(summary, &ledger).await?;
@@ -132,7 +132,7 @@ impl Api {
         Ok(page.events.first().map(|event| event.received_at))
     }
 
-    fn lane(&self, name: &str) -> Result<&LaneHandle, Problem> {
+    fn lane(&self, name: &str) -> Result<LaneHandle, Problem> {
         let missing = || Problem::new(Kind::NotFound, format!("there is no destination `{name}`"));
         let name = Name::new(name).map_err(|_| missing())?;
         self.lanes.get(&name).ok_or_else(missing)

@@ -45,7 +45,8 @@ impl Api {
         reasons
     }
 
-    /// The lanes that are furthest behind: what keeps a full log from being trimmed.
+    /// The lanes that hold back more than they may; without any, those that are furthest behind,
+    /// which is what keeps a full log from being trimmed.
     fn holding_lanes(&self) -> Vec<String> {
         let lanes = self.engine.lanes();
         let Some(lowest) = lanes.iter().map(|lane| lane.position).min() else { return Vec::new() };
@@ -56,6 +57,10 @@ impl Api {
                 .map_or("orphaned", |lane| lane.view().state.state.as_str());
             format!("{} ({state})", lane.name)
         };
+        let over: Vec<String> = lanes.iter().filter(|lane| lane.backlog.over).map(name).collect();
+        if !over.is_empty() {
+            return over;
+        }
         lanes.iter().filter(|lane| lane.position == lowest).map(name).collect()
     }
 }
@@ -63,13 +68,13 @@ impl Api {
 /// Whether everything is being delivered.
 pub(crate) async fn destinations(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     let lanes = api.lane_views().await?;
+    let sources = api.sources.all();
     let healthy = lanes.iter().all(|lane| lane.state == "active");
-    let sources: Vec<_> = api
-        .sources
+    let troubled = sources.iter().any(|source| source.health.trouble().is_some());
+    let sources: Vec<_> = sources
         .iter()
         .map(|source| json!({ "name": source.name, "trouble": source.health.trouble() }))
         .collect();
-    let troubled = api.sources.iter().any(|source| source.health.trouble().is_some());
     let status = if healthy && !troubled { "healthy" } else { "degraded" };
     let code = if healthy && !troubled { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({ "status": status, "destinations": lanes, "sources": sources });

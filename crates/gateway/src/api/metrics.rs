@@ -253,7 +253,7 @@ pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Proble
             api.scrape.group.observe(events as f64);
         }
     }
-    for source in &api.sources {
+    for source in &api.sources.all() {
         let (name, health) = ([source.name.as_str()], &source.health);
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let position = health.position_bytes.load(Ordering::Relaxed);

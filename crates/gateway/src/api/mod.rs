@@ -15,12 +15,13 @@ mod health;
 mod ingest;
 mod metrics;
 mod problem;
+mod reload;
 mod replays;
 mod server;
 mod upload;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex},
 };
 
@@ -30,36 +31,31 @@ use axum::{
     middleware,
     routing::{get, post},
 };
-use holdfast_connectors::sources::SourceHealth;
-use holdfast_model::{Intake, Name};
-use holdfast_pipeline::{Clock, LaneHandle, Metrics};
+use holdfast_model::Intake;
+use holdfast_pipeline::{Clock, Lanes, Metrics};
 use holdfast_queue::Engine;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Role, Token};
+use crate::{
+    config::{Role, Token},
+    reload::{Reloader, Sources},
+};
 
 pub(crate) use self::{ingest::SOURCE as HTTP_SOURCE, server::serve};
 
 /// Bytes of request bodies that may be in memory at once, in KiB; further ones wait.
 const BODIES_KIB_MAX: usize = 64 * 1024;
 
-/// A configured source, for health and metrics.
-#[derive(Clone, Debug)]
-pub(crate) struct SourceStatus {
-    pub name: Name,
-    pub health: Arc<SourceHealth>,
-}
-
 /// What the routes work with.
 pub(crate) struct Api {
     pub engine: Arc<Engine>,
-    pub lanes: BTreeMap<Name, LaneHandle>,
+    pub lanes: Lanes,
     pub intake: Arc<dyn Intake>,
     pub clock: Clock,
     pub metrics: Metrics,
     pub scrape: metrics::Scrape,
-    pub sources: Vec<SourceStatus>,
+    pub sources: Sources,
     pub tokens: Vec<Token>,
     /// Accepted `Host` names, beside IP literals.
     pub hosts: Vec<String>,
@@ -71,6 +67,7 @@ pub(crate) struct Api {
     pub jobs_wake: Arc<Notify>,
     /// Held while a replay job is read, changed and written.
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
+    pub reloader: Reloader,
     readers: alerts::Readers,
     console: console::Console,
     bodies: Arc<Semaphore>,
@@ -81,12 +78,12 @@ pub(crate) struct Api {
 /// What [`Api`] is made of.
 pub(crate) struct Parts {
     pub engine: Arc<Engine>,
-    pub lanes: BTreeMap<Name, LaneHandle>,
+    pub lanes: Lanes,
     pub intake: Arc<dyn Intake>,
     pub clock: Clock,
     pub metrics: Metrics,
     pub registry: prometheus::Registry,
-    pub sources: Vec<SourceStatus>,
+    pub sources: Sources,
     pub tokens: Vec<Token>,
     pub hosts: Vec<String>,
     pub loopback: bool,
@@ -94,6 +91,7 @@ pub(crate) struct Parts {
     pub line_bytes_max: usize,
     pub jobs_wake: Arc<Notify>,
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
+    pub reloader: Reloader,
     /// Lets go whoever waits for events.
     pub stop: CancellationToken,
 }
@@ -115,6 +113,7 @@ impl Api {
             line_bytes_max: parts.line_bytes_max,
             jobs_wake: parts.jobs_wake,
             jobs_lock: parts.jobs_lock,
+            reloader: parts.reloader,
             readers: alerts::Readers::new(parts.stop),
             console: console::Console::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
@@ -147,6 +146,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/replays/{id}", get(replays::show))
         .route("/v1/replays/{id}/{action}", post(replays::act))
         .route("/v1/audit", get(destinations::audit))
+        .route("/v1/reload", post(reload::reload))
         .route("/v1/console/links", post(console::link))
         .layer(middleware::from_fn_with_state((Arc::clone(&api), Role::Admin), auth::require));
     let open_on_loopback = Router::new()

@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     NotFound,
     NotAllowed,
     BadRequest,
+    BadConfiguration,
     UnsupportedType,
     Timeout,
     Stopping,
@@ -41,7 +42,7 @@ pub(crate) struct Problem {
     retry_after_s: Option<u64>,
 }
 
-/// One line of a request that is no alert.
+/// One line of a request that is no alert, or of the configuration that is at fault.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct BadLine {
     /// Counted from 1; for an array, the element.
@@ -80,6 +81,11 @@ impl Kind {
             Self::BadRequest => {
                 (StatusCode::BAD_REQUEST, "bad-request", "The request makes no sense")
             }
+            Self::BadConfiguration => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "bad-configuration",
+                "The configuration has faults",
+            ),
             Self::UnsupportedType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-type",
@@ -104,6 +110,12 @@ impl Problem {
         lines.truncate(BAD_LINES_MAX);
         let detail = format!("{count} lines are no alerts; nothing was taken");
         Self { kind: Kind::InvalidLines, detail, lines, retry_after_s: None }
+    }
+
+    /// Names places in a file, or in what was sent.
+    pub(crate) fn with_lines(self, mut lines: Vec<BadLine>) -> Self {
+        lines.truncate(BAD_LINES_MAX);
+        Self { lines, ..self }
     }
 
     fn retry_after(mut self, wait: std::time::Duration) -> Self {

@@ -111,7 +111,7 @@ pub(crate) async fn create(
     if request.destination.as_ref().is_some_and(|other| *other != lane) {
         return Err(bad("a replay to another destination is not in this version"));
     }
-    let running = Name::new(&lane).ok().filter(|name| api.lanes.contains_key(name));
+    let running = Name::new(&lane).ok().filter(|name| api.lanes.contains(name));
     let Some(name) = running else {
         let detail = format!("there is no destination `{lane}` that could send it again");
         return Err(Problem::new(Kind::NotFound, detail));

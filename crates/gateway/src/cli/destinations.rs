@@ -57,6 +57,9 @@ fn act(gateway: &Gateway, destination: &str, action: &str) -> Result<(), Exit> {
     Ok(())
 }
 
+/// The last column, so that it may be long: what is wrong stands at its end.
+const REASON_CHARS_MAX: usize = 240;
+
 /// `holdfast status`: lanes as a table.
 pub(crate) fn status(gateway: &Gateway) -> Exit {
     let lanes = Client::new(gateway).and_then(|client| client.get("/v1/destinations"));
@@ -93,7 +96,7 @@ fn show(lanes: &[Value]) {
         .map(|lane| {
             let text = |value: &Value| output::plain(value.as_str().unwrap_or(""));
             let count = |term: &str| lane["ledger"][term].to_string();
-            let reason: String = text(&lane["reason"]).chars().take(60).collect();
+            let reason: String = text(&lane["reason"]).chars().take(REASON_CHARS_MAX).collect();
             vec![
                 text(&lane["name"]),
                 text(&lane["type"]),

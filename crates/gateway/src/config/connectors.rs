@@ -1,12 +1,14 @@
 //! `[sources.NAME]` and `[destinations.NAME]`: built here, so that their secrets are judged too.
 
+use std::collections::BTreeMap;
+
 use holdfast_connectors::{
     destinations::{self, BatchFormat, Context},
     sources::{self, Source},
 };
 use holdfast_model::{
     Name,
-    settings::{Section, Setting},
+    settings::{Section, Setting, Value},
 };
 use holdfast_pipeline::{LaneConfig, LaneSettings};
 
@@ -45,10 +47,27 @@ fn read_source(text: &str, section: &Section<'_>) -> Option<(Name, Box<dyn Sourc
 /// Builds every destination with its lane's settings.
 pub(super) fn read_destinations(root: &Section<'_>, dead_bytes_max: u64) -> Vec<LaneConfig> {
     let tables = root.table_or_empty("destinations").each_table();
+    check_renamed(&tables);
     tables
         .iter()
         .filter_map(|(text, section)| read_destination(text, section, dead_bytes_max))
         .collect()
+}
+
+/// A name that is given up has one heir, and nobody else has it.
+fn check_renamed(tables: &[(&str, Section<'_>)]) {
+    let mut heirs: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, section) in tables {
+        let Some(Value::Text(old)) = section.node("renamed_from").map(|node| &node.value) else {
+            continue;
+        };
+        if tables.iter().any(|(other, _)| other == old) {
+            let problem = format!("there is a destination `{old}`, so nothing was renamed");
+            section.fault("renamed_from", problem);
+        } else if let Some(other) = heirs.insert(old, name) {
+            section.fault("renamed_from", format!("`{other}` takes over `{old}` already"));
+        }
+    }
 }
 
 fn read_destination(text: &str, section: &Section<'_>, dead_bytes_max: u64) -> Option<LaneConfig> {

@@ -12,9 +12,11 @@
 //! commented file from them.
 
 mod connectors;
+mod fixed;
 mod names;
 mod node;
 mod paths;
+mod prints;
 mod queue;
 pub(crate) mod reference;
 mod server;
@@ -41,7 +43,9 @@ use holdfast_model::{
 use holdfast_pipeline::LaneConfig;
 
 pub(crate) use self::{
+    fixed::Fixed,
     node::NodeConfig,
+    prints::{Print, Prints},
     queue::{IdempotencyConfig, QueueConfig},
     server::{Role, ServerConfig, Token},
 };
@@ -59,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) sources: Vec<(Name, Box<dyn Source>)>,
     /// In the order of the file.
     pub(crate) destinations: Vec<LaneConfig>,
+    /// What this reading is compared with the next one by.
+    pub(crate) prints: Prints,
 }
 
 /// A fault with its file, as compilers print theirs: `file:line: key: problem`.
@@ -95,7 +101,9 @@ fn from_text(
     paths::make_absolute(&mut entries);
     let faults = RefCell::new(paths::shared(&entries));
     let literals = RefCell::default();
-    let config = Config::read(&Section::new("", 1, &entries, &faults).noting(&literals));
+    let prints = Prints::of(&entries);
+    let section = Section::new("", 1, &entries, &faults).noting(&literals);
+    let config = Config::read(&section, prints);
     let mut faults = faults.into_inner();
     if let Some(first) = literals.into_inner().into_iter().min_by_key(|literal| literal.line)
         && let Err(error) = exposure()
@@ -132,7 +140,7 @@ fn read_file(path: &Path) -> Result<String, FileError> {
 
 impl Config {
     /// Reads everything and reports all faults; the result is fit for use only without any.
-    fn read(root: &Section<'_>) -> Self {
+    fn read(root: &Section<'_>, prints: Prints) -> Self {
         let node = NodeConfig::read(&root.table_or_empty("node"));
         let queue = QueueConfig::read(&root.table_or_empty("queue"), &node.state);
         let config = Self {
@@ -142,6 +150,7 @@ impl Config {
             destinations: connectors::read_destinations(root, queue.dead_bytes_max),
             node,
             queue,
+            prints,
         };
         root.finish();
         config

@@ -28,6 +28,8 @@ use crate::{
 /// What every flight of a lane shares.
 pub(super) struct Craft {
     pub(super) lane: Name,
+    /// The name in idempotency keys: the lane's, or an older one of it.
+    pub(super) keyed_as: Name,
     pub(super) log_id: LogId,
     pub(super) destination: Arc<dyn Destination>,
     pub(super) engine: Arc<dyn QueueEngine>,
@@ -149,8 +151,8 @@ impl Craft {
     fn member(&self, event: &Arc<Event>, past: &Past, in_doubt: bool) -> Member {
         let id = self.log_id.event(event.seq);
         let key = match storm::is_summary(event) {
-            true => summary_key(&id, &self.lane),
-            false => delivery_key(&id, &self.lane, None),
+            true => summary_key(&id, &self.keyed_as),
+            false => delivery_key(&id, &self.keyed_as, None),
         };
         Member { id, key, event: Arc::clone(event), attempt: past.tries + 1, in_doubt }
     }

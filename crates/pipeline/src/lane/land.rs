@@ -37,6 +37,7 @@ impl Lane {
 
     fn take_landing(&mut self, landing: Landing) {
         let at = self.moment();
+        self.notices.landed(&landing);
         if landing.members.is_empty() {
             if let Some(flight) = self.flights.remove(landing.number) {
                 self.came_back_empty(landing, flight, at);
@@ -60,6 +61,7 @@ impl Lane {
             self.room_at = Some(at.now);
         }
         self.learn(&landing, &decision, dice, at);
+        self.note_canaries(&landing, &decision, at);
         self.count(&decision, at);
         self.settling.waiting.extend(decision.settle);
         self.settling.landed.push(landing.number);

@@ -8,6 +8,7 @@
 //!   settlement is on stable storage: at most `concurrency × batch.max_events` events are sent
 //!   again after a crash.
 //! - A lane that may not send does not read either: an outage costs attempts, not the backlog.
+//! - Trouble is told as an operator event, but never trouble with operator events alone.
 //! - A task that ends, by panic too, leaves its events unsettled, so they are sent again.
 //!
 //! # Not promised
@@ -15,6 +16,7 @@
 //! Order, unless the settings ask for it: with `order = "none"` a retried event arrives after later
 //! ones. Items that one bulk answer refuses arrive after the others of their request in any case.
 
+mod canaries;
 mod decide;
 mod digests;
 mod doubts;
@@ -23,7 +25,9 @@ mod flights;
 mod health;
 mod held;
 mod land;
+mod notices;
 mod orders;
+mod overflow;
 mod poisons;
 mod probes;
 mod reader;
@@ -37,14 +41,23 @@ mod suspects;
 mod verdicts;
 mod way;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use holdfast_model::{Destination, LaneState, Name, Timestamp};
+use holdfast_model::{Destination, LaneState, Name, Seq, Timestamp};
 use holdfast_queue::{QueueEngine, QueueError, RetryHead, StoredState};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, metrics::Metrics, settings::LaneSettings};
+use crate::{
+    canary,
+    clock::Clock,
+    metrics::Metrics,
+    operator::Operator,
+    settings::{LaneSettings, OnOverflow},
+};
 
 /// Events that a replay leaves room for among those that wait for a retry.
 const ROOM_LEFT_FREE: u64 = 64;
@@ -81,6 +94,8 @@ pub struct LaneView {
     pub concurrency: u32,
     pub failures_in_row: u32,
     pub last_error: String,
+    /// The newest canary whose end is known.
+    pub canary_ended: Seq,
 }
 
 /// A running lane.
@@ -89,6 +104,8 @@ pub struct LaneHandle {
     view: Arc<Mutex<LaneView>>,
     commands: mpsc::Sender<Command>,
     pending_max: u64,
+    pub on_overflow: OnOverflow,
+    pub canary: Option<Duration>,
 }
 
 pub(crate) enum Command {
@@ -102,6 +119,12 @@ pub(crate) enum Command {
     RetryNow {
         done: oneshot::Sender<()>,
     },
+    /// A parked or open lane tries at once. A pause stays.
+    TryNow {
+        done: oneshot::Sender<()>,
+    },
+    /// Unread events before this go.
+    ExpireTo(Seq),
     /// Dead letters that are retry records now.
     Revived {
         heads: Vec<RetryHead>,
@@ -135,6 +158,19 @@ impl LaneHandle {
         let (done, end) = oneshot::channel();
         self.send(Command::Resume { done }).await?;
         end.await.map_err(|_| Stopped)
+    }
+
+    /// A parked or open lane reads its secrets anew and tries at once; a pause stays.
+    pub async fn try_now(&self) -> Result<(), Stopped> {
+        let (done, end) = oneshot::channel();
+        self.send(Command::TryNow { done }).await?;
+        end.await.map_err(|_| Stopped)
+    }
+
+    /// Unread events before `to` expire. Comes to nothing when the lane has too much to do just
+    /// now: who asks will ask again.
+    pub fn expire_to(&self, to: Seq) {
+        self.commands.try_send(Command::ExpireTo(to)).ok();
     }
 
     /// Makes every waiting retry due.
@@ -171,6 +207,19 @@ pub async fn open(
     metrics: &Metrics,
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
+    open_telling(config, engine, clock, metrics, Operator::silent(), stop).await
+}
+
+/// As [`open`]; tells the operator of its trouble.
+pub async fn open_telling(
+    mut config: LaneConfig,
+    engine: Arc<dyn QueueEngine>,
+    clock: Clock,
+    metrics: &Metrics,
+    operator: Operator,
+    stop: CancellationToken,
+) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
+    config.settings.filter.pass_canaries(canary::source(&config.name));
     let mut opened = engine.open_lane(&config.name, config.settings.start).await?;
     let level = config.settings.express_level;
     if opened.express.level() != level {
@@ -188,11 +237,19 @@ pub async fn open(
         concurrency: config.settings.concurrency,
         failures_in_row: 0,
         last_error: String::new(),
+        canary_ended: 0,
     };
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
-    let pending_max = config.settings.retry.pending_max;
-    let handle = LaneHandle { view: Arc::new(Mutex::new(view)), commands, pending_max };
-    let lane = run::Lane::new(config, engine, clock, metrics, opened, Arc::clone(&handle.view));
+    let handle = LaneHandle {
+        view: Arc::new(Mutex::new(view)),
+        commands,
+        pending_max: config.settings.retry.pending_max,
+        on_overflow: config.settings.on_overflow,
+        canary: config.settings.canary,
+    };
+    let notices = notices::Notices::new(operator, &opened.state);
+    let mut lane = run::Lane::new(config, engine, clock, metrics, opened, Arc::clone(&handle.view));
+    lane.notices = notices;
     Ok((handle, lane.run(orders, stop)))
 }
 

@@ -17,6 +17,7 @@ use crate::lane::{
 impl Lane {
     pub(super) async fn obey(&mut self, order: Command) -> Result<(), QueueError> {
         let at = self.moment();
+        self.notices.ordered();
         let done = match order {
             Command::Pause { by, done } => {
                 self.health.pause(&by, at.wall);
@@ -30,6 +31,14 @@ impl Lane {
                 self.retries.due_now(at.wall);
                 self.health.try_now(at.now);
                 done
+            }
+            Command::TryNow { done } => {
+                self.health.try_now(at.now);
+                done
+            }
+            Command::ExpireTo(to) => {
+                self.expire_to(to);
+                return Ok(());
             }
             Command::Revived { heads, done } => {
                 heads.into_iter().for_each(|head| self.retries.add(head));
@@ -115,6 +124,7 @@ impl Lane {
         view.next_retry = self.retries.next_due();
         view.concurrency = self.health.concurrency() as u32;
         view.failures_in_row = self.health.failures_in_row();
+        view.canary_ended = self.canary_ended;
         if view.last_error != self.last_error {
             view.last_error.clone_from(&self.last_error);
         }

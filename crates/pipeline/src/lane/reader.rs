@@ -53,6 +53,8 @@ pub(super) struct Reader {
     batch_slots: Slots,
     batch_bytes: usize,
     batch_since: Option<Instant>,
+    /// What comes before it, and is not under way, expires.
+    expire_to: Seq,
     pub(super) skipped: Skipped,
     /// Passed over before that, each as much as one settlement takes.
     sealed: Vec<Skipped>,
@@ -86,6 +88,7 @@ pub(super) struct Skipped {
     /// stretch is sealed.
     touched: BTreeSet<Seq>,
     pub(super) windows: Vec<Window>,
+    pub(super) expired: u64,
     /// Events of damaged chunks: they cannot be sent.
     pub(super) corrupt: u64,
     pub(super) since: Option<Instant>,
@@ -106,6 +109,7 @@ impl Reader {
             batch_slots: Slots::NONE,
             batch_bytes: 0,
             batch_since: None,
+            expire_to: 0,
             skipped: Skipped::default(),
             sealed: Vec::new(),
             unsure: Unsure::default(),
@@ -199,7 +203,13 @@ impl Reader {
             }
         }
         if self.class.express {
+            // Few, and the ones that matter: they never expire for room.
             return true;
+        }
+        if event.seq < self.expire_to {
+            self.skipped.expired += 1;
+            self.skipped.add(Span::one(event.seq), now);
+            return false;
         }
         let judged = judges.storm.judge(event);
         if judges.storm.has_ended() {
@@ -231,6 +241,25 @@ impl Reader {
             touched.iter().filter_map(|first| storm.window_of(*first).cloned()).collect();
         self.skipped.since = sealed.since;
         self.sealed.push(sealed);
+    }
+
+    /// What was read and waits expires at once, the rest as it is read.
+    pub(super) fn expire_to(&mut self, to: Seq, now: Instant) {
+        self.expire_to = self.expire_to.max(to);
+        while let Some((event, _)) = self.held.pop_below(to) {
+            self.skipped.expired += 1;
+            self.skipped.add_apart(Span::one(event.seq), now);
+        }
+        while let Some((event, _)) = self.buffer.pop_front_if(|(event, _)| event.seq < to) {
+            self.buffer_bytes -= event.body.len();
+            self.skipped.expired += 1;
+            self.skipped.add(Span::one(event.seq), now);
+        }
+    }
+
+    /// Whether there is more to read that only expires.
+    pub(super) fn is_expiring(&self) -> bool {
+        self.cursor < self.expire_to
     }
 
     /// A stretch of events that cannot be read any more.
@@ -291,6 +320,12 @@ impl Reader {
 }
 
 impl Skipped {
+    /// A stretch that lies anywhere among the others.
+    fn add_apart(&mut self, span: Span, now: Instant) {
+        self.since.get_or_insert(now);
+        self.spans.push(span);
+    }
+
     fn add(&mut self, span: Span, now: Instant) {
         if span.from >= span.to {
             return;

@@ -23,6 +23,7 @@ use crate::{
         flight::{Craft, Landing},
         flights::Flights,
         health::Health,
+        notices::Notices,
         retries::Retries,
         store::Settling,
         verdicts::CheckAnswer,
@@ -67,6 +68,9 @@ pub(super) struct Lane {
     /// The dead letters were full; when to look again.
     pub(super) room_at: Option<Instant>,
     pub(super) last_error: String,
+    pub(super) notices: Notices,
+    /// The newest canary whose end is known.
+    pub(super) canary_ended: Seq,
     pub(super) stopping: bool,
 }
 
@@ -90,6 +94,7 @@ impl Lane {
         retries.clamp(wall, config.settings.retry.wait_max());
         let craft = Arc::new(Craft {
             lane: config.name.clone(),
+            keyed_as: opened.keyed_as.clone().unwrap_or_else(|| config.name.clone()),
             log_id: engine.log_id().clone(),
             destination: Arc::clone(&config.destination),
             engine: Arc::clone(&engine),
@@ -128,6 +133,8 @@ impl Lane {
             active_since: None,
             room_at: None,
             last_error: String::new(),
+            notices: Notices::default(),
+            canary_ended: 0,
             stopping: false,
         }
     }
@@ -186,6 +193,7 @@ impl Lane {
         let mut wake = None;
         if !self.stopping {
             self.refresh_secrets(&mut wake);
+            self.read_what_expires(&mut wake);
             self.start_flights(&mut wake);
         }
         self.end_windows(&mut wake);
@@ -195,6 +203,7 @@ impl Lane {
         self.begin_settling();
         if std::mem::take(&mut self.health.changed) {
             self.report_state();
+            self.tell_state();
             self.engine.set_lane_state(&self.config.name, self.health.stored.clone()).await?;
         }
         self.show();

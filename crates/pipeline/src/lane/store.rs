@@ -75,8 +75,10 @@ impl Lane {
                 self.metrics.filtered.inc_by(skipped.filtered);
                 self.metrics.suppressed.inc_by(skipped.suppressed);
                 self.metrics.dropped_corrupt.inc_by(skipped.corrupt);
+                self.metrics.dropped_expired.inc_by(skipped.expired);
                 let mut settle = Settle {
                     filtered: skipped.filtered,
+                    expired: skipped.expired,
                     purged: skipped.corrupt,
                     express_passed: skipped.express_passed,
                     suppressed: skipped.suppressed,

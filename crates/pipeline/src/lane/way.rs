@@ -41,6 +41,10 @@ impl Way {
         Self { reader, reading: None, read_again_at: None }
     }
 
+    pub(super) fn read_again_at(&self) -> Option<Instant> {
+        self.read_again_at
+    }
+
     /// Says whether the log has more that was not handed out yet, or is on its way.
     pub(super) fn has_more(&self, head: Seq) -> bool {
         self.reading.is_some() || self.reader.cursor() < self.reader.end(head)

@@ -189,6 +189,9 @@ fn chunk_puts(state: &State, packed: &[Packed]) -> Vec<Write> {
 /// Refuses what does not fit, after trimming what only retention holds.
 fn admit(state: &mut State, group: &mut Group, batch: &Prepared) -> Result<(), QueueError> {
     let bytes = bytes_of(batch);
+    if batch.from_source {
+        state.refuse_when_blocked()?;
+    }
     let headroom =
         if batch.from_source { 0 } else { HEADROOM_BYTES_MIN.max(state.limits.bytes_max / 10) };
     let bytes_max = state.limits.bytes_max.saturating_add(headroom);

@@ -186,11 +186,12 @@ pub(super) fn dead(state: &mut State, group: &mut Group, ids: &[DeadId]) -> Resu
         let parts = all(&*store, &key)?;
         let bytes = bytes_of(&parts);
         set_aside(state, group, parts, Vec::new(), &error, |state, group| {
-            let dead = state.dead_box(&id.owner);
+            let owner = state.owner_now(&id.owner);
+            let dead = state.dead_box(&owner);
             dead.count = dead.count.saturating_sub(1);
             dead.bytes = dead.bytes.saturating_sub(bytes);
-            group.touch_owner(&id.owner);
-            if let Ok(name) = Name::new(&id.owner)
+            group.touch_owner(&owner);
+            if let Ok(name) = Name::new(&owner)
                 && let Some(lane) = state.lanes.get_mut(&name)
             {
                 lane.counters.purged += 1;

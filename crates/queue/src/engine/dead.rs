@@ -116,7 +116,7 @@ pub(super) fn remove(
         let Some(Stored { parts: removes, bytes }) = stored(state, id)? else { continue };
         let rest = group.begin(state, Change { removes, ..Change::default() }, 0)?;
         leave(state, group, id, bytes);
-        if let Ok(name) = Name::new(&id.owner)
+        if let Ok(name) = Name::new(&state.owner_now(&id.owner))
             && let Some(lane) = state.lanes.get_mut(&name)
         {
             match end {
@@ -146,10 +146,11 @@ fn stored(state: &State, id: &DeadId) -> Result<Option<Stored>, QueueError> {
 }
 
 fn leave(state: &mut State, group: &mut Group, id: &DeadId, bytes: u64) {
-    let dead = state.dead_box(&id.owner);
+    let owner = state.owner_now(&id.owner);
+    let dead = state.dead_box(&owner);
     dead.count = dead.count.saturating_sub(1);
     dead.bytes = dead.bytes.saturating_sub(bytes);
-    group.touch_owner(&id.owner);
+    group.touch_owner(&owner);
 }
 
 /// Runs on the writing thread: dead letters of lanes become retry records that are due at once.
@@ -162,7 +163,7 @@ pub(super) fn revive(
 ) -> Result<Vec<RetryHead>, QueueError> {
     let mut heads = Vec::new();
     for id in ids {
-        let Ok(name) = Name::new(&id.owner) else { continue };
+        let Ok(name) = Name::new(&state.owner_now(&id.owner)) else { continue };
         // The store must show what was settled, or removed, in this group.
         group.close(state)?;
         let letter = match load(&*state.store, id) {

@@ -3,6 +3,7 @@
 //! ```text
 //! f                      format, plain text, readable by every version
 //! m                      meta: log id, head, counts
+//! n                      marker of an adoption under way: old and new name of a lane
 //! t                      intent: keys of a write that is larger than one atomic batch
 //! e <seq:8> <lane>        link, by its event
 //! k <lane> 0 <hash:16>    link, by the remote id: the event's number
@@ -31,6 +32,7 @@ pub(crate) const CHUNKS: &[u8] = b"z";
 pub(crate) const FORMAT: &[u8] = b"f";
 pub(crate) const META: &[u8] = b"m";
 pub(crate) const INTENT: &[u8] = b"t";
+pub(crate) const ADOPTION: &[u8] = b"n";
 
 /// What a store of this version holds under [`FORMAT`].
 pub(crate) const FORMAT_NAME: &str = "holdfast-queue 2";
@@ -101,6 +103,11 @@ pub(crate) fn link_id(key: &[u8]) -> Option<(Seq, &str)> {
     let (seq, rest) = key.strip_prefix(b"e")?.split_first_chunk()?;
     let (_part, lane) = rest.split_last()?;
     Some((Seq::from_be_bytes(*seq), std::str::from_utf8(lane).ok()?))
+}
+
+/// The prefix of a lane's links by remote id.
+pub(crate) fn linked_of(lane: &str) -> Vec<u8> {
+    key(b'k', &[lane.as_bytes(), b"\0"])
 }
 
 /// A remote id can be long, so its hash stands for it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_model::{LaneState, Ledger, Seq, Timestamp};
+use holdfast_model::{LaneState, Ledger, Name, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     error::QueueError,
     record::VALUE_BYTES_MAX,
     spans::{Span, Spans},
-    types::{RetryHead, StoredState},
+    types::{Backlog, BacklogLimit, RetryHead, StoredState},
 };
 
 /// Most parts of a lane's record. It travels with every batch that settles, so it must leave room
@@ -42,6 +42,8 @@ pub(crate) struct LaneRecord {
     active_ms: u64,
     last_open_at: Timestamp,
     express: ExpressRecord,
+    keyed_as: Option<Name>,
+    in_doubt: bool,
 }
 
 /// A lane, decoded.
@@ -56,6 +58,13 @@ pub(crate) struct Lane {
     pub(crate) last_open_at: Timestamp,
     /// Opened by a destination in this run.
     pub(crate) open: bool,
+    /// What was in flight when it was last open may have arrived.
+    pub(crate) in_doubt: bool,
+    /// The name in its idempotency keys, if another than its own: it was renamed.
+    pub(crate) keyed_as: Option<Name>,
+    /// How much it may hold back.
+    pub(crate) limit: BacklogLimit,
+    pub(crate) backlog: Backlog,
     pub(crate) retries: BTreeMap<Seq, Retry>,
     pub(crate) retrying: u64,
     pub(crate) retry_bytes: u64,
@@ -85,6 +94,7 @@ pub(crate) struct LaneView {
     pub(crate) state: StoredState,
     pub(crate) last_open_at: Timestamp,
     pub(crate) open: bool,
+    pub(crate) backlog: Backlog,
     pub(crate) retrying: u64,
     pub(crate) retry_bytes: u64,
 }
@@ -102,6 +112,10 @@ impl Lane {
             active_ms: 0,
             last_open_at: now,
             open: false,
+            in_doubt: false,
+            keyed_as: None,
+            limit: BacklogLimit::default(),
+            backlog: Backlog::default(),
             retries: BTreeMap::new(),
             retrying: 0,
             retry_bytes: 0,
@@ -117,6 +131,8 @@ impl Lane {
             state: stored.state,
             active_ms: stored.active_ms,
             express: Express::from_record(stored.express),
+            keyed_as: stored.keyed_as,
+            in_doubt: stored.in_doubt,
             ..Self::new(spans, stored.born_events, stored.last_open_at)
         };
         (lane, stored.retrying)
@@ -133,6 +149,8 @@ impl Lane {
             active_ms: self.active_ms,
             last_open_at: self.last_open_at,
             express: self.express.to_record(),
+            keyed_as: self.keyed_as.clone(),
+            in_doubt: self.in_doubt,
         }
     }
 
@@ -192,6 +210,7 @@ impl Lane {
             state: self.state.clone(),
             last_open_at: self.last_open_at,
             open: self.open,
+            backlog: self.backlog,
             retrying: self.retrying,
             retry_bytes: self.retry_bytes,
         }

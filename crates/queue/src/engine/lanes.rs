@@ -17,7 +17,7 @@ use crate::{
     },
     error::QueueError,
     spans::Spans,
-    types::{ExpressOpen, LaneOpen, Start, StoredState},
+    types::{Backlog, BacklogLimit, ExpressOpen, LaneOpen, Start, StoredState},
 };
 
 pub(super) fn open(
@@ -41,11 +41,11 @@ pub(super) fn open(
     }
     group.close(state)?;
     let windows = windows::load(state, group, name)?;
-    let (unclean, now) = (state.unclean, state.now);
     group.reserve(state, 1)?;
+    let now = state.now;
     let lane = state.lane(name)?;
-    // A lane that is opened again in one run was closed in order: nothing of it is in doubt.
-    let unclean = unclean && !lane.open;
+    // Only the first to open it has to do with what may have been under way.
+    let unclean = std::mem::take(&mut lane.in_doubt);
     lane.open = true;
     lane.last_open_at = now;
     group.touch_lane(name);
@@ -58,6 +58,7 @@ pub(super) fn open(
         unclean,
         express: lane.express.open(),
         windows,
+        keyed_as: lane.keyed_as.clone(),
     })
 }
 
@@ -88,6 +89,25 @@ pub(super) fn set_express(
     let open = lane.express.open();
     group.touch_lane(name);
     Ok(open)
+}
+
+/// Nobody sends for this lane any more. `in_order`: nothing of it was under way.
+pub(super) fn close(
+    state: &mut State,
+    group: &mut Group,
+    name: &Name,
+    in_order: bool,
+) -> Result<(), QueueError> {
+    group.reserve(state, 1)?;
+    let now = state.now;
+    let lane = state.lane(name)?;
+    lane.open = false;
+    lane.in_doubt |= !in_order;
+    lane.last_open_at = now;
+    lane.limit = BacklogLimit::default();
+    lane.backlog = Backlog::default();
+    group.touch_lane(name);
+    Ok(())
 }
 
 /// Settles everything a lane holds as expired: an orphan's end.

@@ -50,6 +50,7 @@ impl State {
             boxes: Default::default(),
             jobs: Default::default(),
             jobs_changed: true,
+            adoption: None,
             corrupt: 0,
             damaged: Vec::new(),
             now: Timestamp(0),
@@ -65,8 +66,9 @@ impl State {
         })?;
         let store = Arc::clone(&state.store);
         state.load_boxes(&*store, damage)?;
-        state.load_lanes(&*store, damage)?;
         state.load_jobs(&*store, damage)?;
+        state.finish_adoption()?;
+        state.load_lanes(&*store, damage)?;
         Ok(state)
     }
 
@@ -89,7 +91,7 @@ impl State {
             };
             let Ok(name) = name else { continue };
             let bytes = joined(store, &key)?.unwrap_or_default();
-            let lane = match record::open(&key, &bytes) {
+            let mut lane = match record::open(&key, &bytes) {
                 Ok(stored) => {
                     let (mut lane, expected) = Lane::from_record(stored);
                     self.load_retries(store, &name, &mut lane, damage)?;
@@ -104,6 +106,7 @@ impl State {
                     lane
                 }
             };
+            lane.in_doubt |= self.unclean;
             self.lanes.insert(name, lane);
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! The engine: many callers, one writing thread, readers that never wait for it.
 
+mod adopt;
 mod append;
 mod aside;
+mod backlog;
 pub mod compact;
 mod dead;
 pub mod export;

@@ -8,7 +8,7 @@ use holdfast_model::{Ledger, LogId, Name, Seq};
 use tokio::sync::watch;
 
 use super::{
-    Engine, NoRoom, append, aside, dead, idempotency, keys,
+    Engine, NoRoom, adopt, append, aside, dead, idempotency, keys,
     lane::LaneView,
     lanes, links,
     read::{self, Found},
@@ -104,6 +104,29 @@ impl QueueEngine for Engine {
         self.blocking(move |store| links::event(store, &lane, &remote_id)).await
     }
 
+    async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, group| lanes::close(state, group, &lane, in_order)).await
+    }
+
+    async fn adopt_lane(&self, old: &Name, new: &Name) -> Result<Adoption, QueueError> {
+        // One that was given up in the middle comes to its end first.
+        while self.write(adopt::step).await? {}
+        let (old, new) = (old.clone(), new.clone());
+        let done = self.write(move |state, group| adopt::begin(state, group, &old, &new)).await?;
+        while done == Adoption::Done && self.write(adopt::step).await? {}
+        Ok(done)
+    }
+
+    async fn limit_lane(&self, lane: &Name, limit: BacklogLimit) -> Result<(), QueueError> {
+        let lane = lane.clone();
+        self.write(move |state, _| {
+            state.lane(&lane)?.limit = limit;
+            Ok(())
+        })
+        .await
+    }
+
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError> {
         if let Some(page) = self.shared.read_recent(from, limit) {
             return Ok(page);
@@ -182,6 +205,7 @@ impl QueueEngine for Engine {
             open: lane.open,
             last_open_at: lane.last_open_at,
             retry_bytes: lane.retry_bytes,
+            backlog: lane.backlog,
         };
         self.shared.published().lanes.iter().map(summary).collect()
     }

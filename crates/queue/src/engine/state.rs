@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     chunk::Packed,
-    engine::{Limits, keys, lane::Lane},
+    engine::{Limits, adopt, keys, lane::Lane},
     error::QueueError,
     record::{self, Sealed},
     store::{Store, Write},
@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) jobs: BTreeMap<u64, JobRecord>,
     /// The jobs differ from what readers see.
     pub(crate) jobs_changed: bool,
+    /// A lane is being renamed.
+    pub(crate) adoption: Option<adopt::Marker>,
     /// The last run did not end cleanly.
     pub(crate) unclean: bool,
     /// Records that were set aside, in this run and before.
@@ -156,7 +158,7 @@ impl State {
             chunks_corrupt: self.corrupt,
             head: self.meta.next_seq,
             disk_full: self.disk_full,
-            queue_full: self.bytes_refused > 0,
+            queue_full: self.bytes_refused > 0 || self.is_blocked(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     chunk::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Entry, Head, Packed},
     engine::{
         append::SOURCE_BYTES_FREE_MIN,
-        aside, dead,
+        aside, backlog, dead,
         group::{Change, Group},
         idempotency, keys, lanes, links,
         settle::part_keys,
@@ -50,7 +50,8 @@ pub(super) fn begin(
     }
     idempotency::expire(state, group, now)?;
     links::expire(state, group, now)?;
-    expire_dead(state, group, now)
+    expire_dead(state, group, now)?;
+    backlog::measure(state, group)
 }
 
 /// Stores when the open lanes were last open.

@@ -28,6 +28,8 @@ struct Content {
 pub struct MemoryStore {
     content: Mutex<Content>,
     pub fail_apply: AtomicBool,
+    /// So many batches are applied before it fails.
+    pub applies_left: AtomicU64,
     pub fail_sync: AtomicBool,
     free: AtomicU64,
     reserve: AtomicU64,
@@ -38,6 +40,7 @@ impl Default for MemoryStore {
         Self {
             content: Mutex::default(),
             fail_apply: AtomicBool::new(false),
+            applies_left: AtomicU64::new(u64::MAX),
             fail_sync: AtomicBool::new(false),
             free: AtomicU64::new(u64::MAX / 2),
             reserve: AtomicU64::new(0),
@@ -112,7 +115,10 @@ fn apply(map: &mut Map, batch: &[Write]) {
 impl Store for MemoryStore {
     fn apply(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         assert!(writes.len() <= BATCH_WRITES_MAX, "{} writes in one batch", writes.len());
-        if self.fail_apply.load(Ordering::SeqCst) {
+        let left = self.applies_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+            if left == u64::MAX { Some(left) } else { left.checked_sub(1) }
+        });
+        if self.fail_apply.load(Ordering::SeqCst) || left.is_err() {
             return Err("an injected write error".into());
         }
         let mut content = self.lock();

@@ -69,11 +69,43 @@ pub struct LaneOpen {
     pub state: StoredState,
     /// How long the lane has been active in its life, in milliseconds.
     pub active_ms: u64,
-    /// The last run did not end cleanly, so what was in flight is in doubt.
+    /// It did not end cleanly when it was last open, so what was in flight is in doubt.
     pub unclean: bool,
     pub express: ExpressOpen,
     /// The open windows of storm control.
     pub windows: Vec<Window>,
+    /// The name in its idempotency keys, if another than its own: it was renamed.
+    pub keyed_as: Option<Name>,
+}
+
+/// What became of a wish to take over another lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    Done,
+    /// There is none of the old name: it was done before, or never was.
+    NoSuchLane,
+    /// There is a lane of the new name already, with a position of its own.
+    Occupied,
+}
+
+/// How much of the log a lane may hold back, in live bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BacklogLimit {
+    pub bytes_max: u64,
+    /// Sources are refused while the lane holds back more.
+    pub blocks: bool,
+}
+
+/// What a lane holds back, as the last round of upkeep found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// About: the log's bytes, shared out by events.
+    pub bytes: u64,
+    pub bytes_max: u64,
+    /// More than the limit, and not yet back below nine tenths of it.
+    pub over: bool,
+    /// Without what comes before this it would be below nine tenths of the limit.
+    pub expire_to: Option<Seq>,
 }
 
 /// A lane's state as it is stored.
@@ -95,6 +127,7 @@ pub struct LaneSummary {
     /// When a destination last had it open.
     pub last_open_at: Timestamp,
     pub retry_bytes: u64,
+    pub backlog: Backlog,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +192,12 @@ pub struct Settle {
     pub active: Duration,
     /// Progress of replay jobs.
     pub jobs: Vec<(u64, JobProgress)>,
+}
+
+impl Default for BacklogLimit {
+    fn default() -> Self {
+        Self { bytes_max: u64::MAX, blocks: false }
+    }
 }
 
 /// The store's own numbers.

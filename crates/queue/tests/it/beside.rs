@@ -12,7 +12,7 @@ use crate::{
     make::{NOON, retry},
 };
 
-fn window(first: Seq, suppressed: u64) -> Window {
+pub(crate) fn window(first: Seq, suppressed: u64) -> Window {
     let sample = |n| Sample { seq: first + n, received_at: NOON, text: "sshd".repeat(20) };
     Window {
         first,

@@ -5,8 +5,8 @@
 //!
 //! Does not promise, because syslog cannot: UDP tells nothing at all; over TCP and TLS the end of a
 //! write is not an acknowledgement. The connection is closed after each attempt and the receiver's
-//! own close awaited for a moment, so that a reset is seen; what a receiver loses after that is
-//! lost. Syslog knows no idempotency key: all formats but Wazuh's own carry the event's key or id.
+//! own close awaited for a moment, so that a reset is seen, also of one that hung up unread; what a
+//! receiver loses after that is lost. Syslog knows no idempotency key: all formats but Wazuh's own carry the event's key or id.
 //!
 //! Source: RFC 5424, 5425, 5426, 6587 and 3164; librelp `doc/relp.md`; Wazuh `os_csyslogd`.
 
@@ -80,7 +80,8 @@ const FRAMING: Setting = Setting::new(
 /// The most that fits into one datagram over IPv4.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// A RELP receiver cuts what is longer than its `maxDataSize` (128 KiB) and acknowledges the rest.
+/// A RELP receiver cuts what is longer than its `maxDataSize` and acknowledges the rest: librelp's
+/// own is 128 KiB, rsyslog's 8 KiB unless its administrator says more.
 const RELP_BYTES_MAX: usize = 128 * 1024;
 
 /// What the receivers of streams are sent at most.
@@ -167,12 +168,12 @@ impl Syslog {
                 .map(|()| all());
         }
         let connect = timeout_at(deadline, self.peer.connect()).await;
-        let stream = connect.map_err(|late| DeliveryError::caused_by(Reason::Connect, late))??;
+        let opened = connect.map_err(|late| DeliveryError::caused_by(Reason::Connect, late))??;
         if matches!(self.peer.transport, Transport::Relp | Transport::RelpTls) {
-            return relp::send(stream, lines, deadline).await;
+            return relp::send(opened.stream, lines, deadline).await;
         }
         let body = frames(lines, self.counted);
-        match timeout_at(deadline, transport::write(stream, &body)).await {
+        match timeout_at(deadline, transport::write(opened, &body)).await {
             Ok(result) => result.map(|()| all()),
             Err(late) => Err(DeliveryError::caused_by(Reason::InDoubt, late)),
         }

@@ -7,15 +7,16 @@ use holdfast_model::{
     settings::{Section, Setting},
 };
 use rustls::{
-    ClientConfig, RootCertStore,
+    CertificateError, ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UdpSocket, lookup_host},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::http::{is_permanent, trusted_roots};
 
@@ -62,11 +63,42 @@ pub(super) struct Peer {
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {
+    /// What the connection suffered that no read has told.
+    fn fault(&self) -> io::Result<Option<io::Error>>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+impl Duplex for TcpStream {
+    fn fault(&self) -> io::Result<Option<io::Error>> {
+        self.take_error()
+    }
+}
+
+impl Duplex for TlsStream<TcpStream> {
+    fn fault(&self) -> io::Result<Option<io::Error>> {
+        self.get_ref().0.take_error()
+    }
+}
 
 pub(super) type Stream = Box<dyn Duplex>;
+
+/// A connection, and how long the way there and back took.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    round_trip: Duration,
+}
+
+/// rustls has one word for it, which helps nobody.
+#[derive(Debug, Error)]
+#[error(
+    "the receiver's certificate is signed by nobody that is trusted (UnknownIssuer): its CA belongs in `ca`"
+)]
+struct Untrusted;
+
+/// What "early eof" and rustls' page about truncation mean to a person.
+#[derive(Debug, Error)]
+#[error("the receiver hung up")]
+struct HungUp;
 
 // === impl Peer ===
 
@@ -118,34 +150,48 @@ impl Peer {
         Ok(())
     }
 
-    pub(super) async fn connect(&self) -> Result<Stream, DeliveryError> {
+    pub(super) async fn connect(&self) -> Result<Opened, DeliveryError> {
         let addresses = self.addresses().await?;
+        let begun = Instant::now();
         let stream = TcpStream::connect(addresses.as_slice()).await;
         let stream = stream.map_err(|error| DeliveryError::caused_by(Reason::Connect, error))?;
-        let Some((config, name)) = &self.tls else { return Ok(Box::new(stream)) };
+        let round_trip = begun.elapsed();
+        let Some((config, name)) = &self.tls else {
+            return Ok(Opened { stream: Box::new(stream), round_trip });
+        };
         let connector = TlsConnector::from(Arc::clone(config));
         match connector.connect(name.clone(), stream).await {
-            Ok(stream) => Ok(Box::new(stream)),
+            Ok(stream) => Ok(Opened { stream: Box::new(stream), round_trip }),
             Err(error) => Err(broken(error, Reason::Tls)),
         }
     }
 }
 
-/// Writes it all and closes. Not an acknowledgement: only a reset that comes at once is seen.
-pub(super) async fn write(mut stream: Stream, body: &[u8]) -> Result<(), DeliveryError> {
+/// Writes it all and closes. Not an acknowledgement: only a reset is seen.
+pub(super) async fn write(opened: Opened, body: &[u8]) -> Result<(), DeliveryError> {
+    let Opened { mut stream, round_trip } = opened;
     let lost = |error| broken(error, Reason::InDoubt);
     stream.write_all(body).await.map_err(lost)?;
     // TLS says goodbye with it, which receivers expect.
     stream.shutdown().await.map_err(lost)?;
+    let ended = Instant::now();
     let mut ignored = [0; 256];
     let end = async {
         while stream.read(&mut ignored).await? > 0 {}
         Ok::<_, io::Error>(())
     };
     match timeout(CLOSE_WAIT, end).await {
-        // rustls reports a close without a goodbye so; the receiver has read to our end.
-        Ok(Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => Err(lost(error)),
-        Ok(_) | Err(_) => Ok(()),
+        // rustls reports a close without a goodbye so.
+        Ok(Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(lost(error)),
+        Ok(_) => {}
+        Err(_) => return Ok(()),
+    }
+    // A receiver that has read to our end answers with its own. One that hung up before, unread,
+    // looks the same until our bytes reach it and are reset, which is a way there and back.
+    sleep_until(ended + (round_trip * 2).min(CLOSE_WAIT)).await;
+    match stream.fault() {
+        Ok(None) => Ok(()),
+        Ok(Some(error)) | Err(error) => Err(lost(error)),
     }
 }
 
@@ -153,6 +199,12 @@ pub(super) async fn write(mut stream: Stream, body: &[u8]) -> Result<(), Deliver
 pub(super) fn broken(error: io::Error, reason: Reason) -> DeliveryError {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = if tls.is_some_and(is_permanent) { Reason::Misconfigured } else { reason };
+    if let Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) = tls {
+        return DeliveryError::caused_by(reason, Untrusted);
+    }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return DeliveryError::caused_by(reason, HungUp);
+    }
     DeliveryError::caused_by(reason, error)
 }
 

@@ -277,3 +277,34 @@ fn a_missing_type_is_answered_with_all_there_are() {
     let expected = format!("1 destinations.x: `type` is missing: one of {}", names.join(", "));
     assert_eq!(faults("[destinations.x]"), [expected]);
 }
+
+#[test]
+fn what_a_lane_may_hold_back_and_whose_heir_it_is_must_make_sense() {
+    let of = |keys: &str| {
+        faults(&format!(
+            "[destinations.a]\ntype = \"stdout\"\n[destinations.b]\ntype = \"stdout\"\n{keys}"
+        ))
+    };
+    #[rustfmt::skip]
+    let table = [
+        ("max_backlog = \"0%\"",       "5 destinations.b.max_backlog: \"0%\" is not a share like \"50%\""),
+        ("max_backlog = \"101%\"",     "5 destinations.b.max_backlog: \"101%\" is not a share"),
+        ("max_backlog = \"half\"",     "5 destinations.b.max_backlog: \"half\" is not a share"),
+        ("max_backlog = \"1KiB\"",     "5 destinations.b.max_backlog: \"1KiB\" is not a share"),
+        ("on_overflow = \"drop\"",     "5 destinations.b.on_overflow: \"drop\" is not one of \"block\", \"expire\""),
+        ("canary = \"1ms\"",           "5 destinations.b.canary: 1ms is not within 1s to 7days"),
+        ("renamed_from = \"a b\"",     "5 destinations.b.renamed_from: \"a b\" does not fit"),
+        ("renamed_from = \"a\"",       "5 destinations.b.renamed_from: there is a destination `a`"),
+        ("renamed_from = \"b\"",       "5 destinations.b.renamed_from: there is a destination `b`"),
+    ];
+    for (keys, expected) in table {
+        let faults = of(keys);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with(expected), "{faults:?}");
+    }
+    let twice = "renamed_from = \"x\"\n[destinations.c]\ntype = \"stdout\"\nrenamed_from = \"x\"\n";
+    assert_eq!(of(twice), ["8 destinations.c.renamed_from: `b` takes over `x` already"]);
+    for keys in ["max_backlog = \"1%\"", "max_backlog = \"2GiB\"", "renamed_from = \"x\""] {
+        read(&format!("[destinations.b]\ntype = \"stdout\"\n{keys}")).unwrap();
+    }
+}

@@ -151,23 +151,26 @@ fn every_type_of_destination_has_a_page_with_a_quick_start() {
 fn the_usual_set_up_has_no_fault_but_secrets_that_are_not_here() {
     let text = fs::read_to_string(shipped("config/soc.toml")).unwrap();
     let faults = faults(&text);
-    assert_eq!(faults.len(), 3, "{faults:?}");
-    for (fault, key) in
-        faults.iter().zip(["oncall.routing_key", "channel.webhook_url", "cases.api_key"])
-    {
+    let keys =
+        ["oncall.routing_key", "channel.webhook_url", "duty.url", "tickets.token", "cases.api_key"];
+    assert_eq!(faults.len(), keys.len(), "{faults:?}");
+    for (fault, key) in faults.iter().zip(keys) {
         assert!(fault.contains(&format!("destinations.{key}: ")), "{fault}");
         assert!(fault.contains("cannot be read"), "{fault}");
     }
     // With secrets in their places it is whole.
     let secret = "{ env = \"CARGO_PKG_NAME\" }";
     let text = text.replace("{ file = \"/etc/holdfast/secrets/thehive\" }", secret);
+    let text = text.replace("{ file = \"/etc/holdfast/secrets/jira\" }", secret);
     let text = text.replace(
         "{ file = \"/etc/holdfast/secrets/pagerduty\" }",
         &format!("\"{}\"", "0".repeat(32)),
     );
     let url = "\"https://hooks.slack.example/services/T0/B0/x\"";
     let text = text.replace("{ file = \"/etc/holdfast/secrets/slack\" }", url);
+    let text = text.replace("{ file = \"/etc/holdfast/secrets/duty-url\" }", url);
     let config = read(&text).unwrap();
     let kinds: Vec<_> = config.destinations.iter().map(|lane| lane.kind).collect();
-    assert_eq!(kinds, ["syslog", "pagerduty", "slack", "thehive", "script"]);
+    let expected = ["syslog", "pagerduty", "slack", "webhook", "jira", "thehive", "script"];
+    assert_eq!(kinds, expected);
 }

@@ -249,3 +249,27 @@ fn suppressed_events_are_settled_with_their_windows_as_they_were_then() {
     }
     assert_eq!(suppressed, 150);
 }
+
+#[test]
+fn the_oldest_expire_whether_they_were_read_or_not_and_the_rest_is_sent() {
+    let now = Instant::now();
+    let mut reader = reader(1, vec![]);
+    take(&mut reader, page(&[1, 2, 3], 4), now);
+    let single = BatchSettings { events_max: 1, ..BATCH };
+    assert_eq!(seqs(reader.next(&single, false, &FREE, now)), [1], "under way, so it stays");
+    reader.expire_to(6, now);
+    assert!(reader.is_expiring());
+    let filtered = Arc::new(Event::new(
+        4,
+        NewEvent { kind: holdfast_model::Kind::Operator, parent: None, body: "{}".into() },
+        "a".into(),
+        Timestamp(0),
+    ));
+    let events = vec![filtered, event(5, "{}"), event(6, "{}")];
+    take(&mut reader, Page { events, next: 7, ..Page::default() }, now);
+    assert!(!reader.is_expiring());
+    let skipped = reader.take_skipped(&Storm::default()).remove(0);
+    assert_eq!((skipped.expired, skipped.filtered), (3, 1));
+    assert_eq!(skipped.spans, [span(2, 6)]);
+    assert_eq!(seqs(reader.next(&single, false, &FREE, now)), [6]);
+}

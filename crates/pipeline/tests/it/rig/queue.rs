@@ -85,6 +85,21 @@ impl QueueEngine for Watched {
         self.engine.idempotent(key).await
     }
 
+    async fn close_lane(&self, lane: &Name, in_order: bool) -> Result<(), QueueError> {
+        let _hold = hold();
+        self.engine.close_lane(lane, in_order).await
+    }
+
+    async fn adopt_lane(&self, old: &Name, new: &Name) -> Result<Adoption, QueueError> {
+        let _hold = hold();
+        self.engine.adopt_lane(old, new).await
+    }
+
+    async fn limit_lane(&self, lane: &Name, limit: BacklogLimit) -> Result<(), QueueError> {
+        let _hold = hold();
+        self.engine.limit_lane(lane, limit).await
+    }
+
     async fn open_lane(&self, lane: &Name, start: Start) -> Result<LaneOpen, QueueError> {
         let _hold = hold();
         self.engine.open_lane(lane, start).await
