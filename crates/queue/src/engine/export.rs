@@ -51,7 +51,8 @@ pub fn export(store: Arc<dyn Store>, path: &Path, sink: Sink<'_>) -> Result<Expo
     let mut out = Out { sink, done: Exported { damaged, ..Exported::default() } };
     // Of the chunks as they lie there, which an import makes anew.
     let queue = Meta { chunk_bytes: 0, merged_to: 1, ..state.meta.clone() };
-    out.write(Line::Queue(QueueLine { format: FORMAT.into(), queue }))?;
+    let (format, layout) = (FORMAT.into(), keys::FORMAT_NAME.into());
+    out.write(Line::Queue(QueueLine { format, layout, queue }))?;
     out.log(&state)?;
     out.retries(&state)?;
     let missing = out.dead_letters(&state)?;

@@ -44,6 +44,8 @@ pub(crate) enum Line {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct QueueLine {
     pub(crate) format: String,
+    /// Of the store, which raw records have.
+    pub(crate) layout: String,
     pub(crate) queue: Meta,
 }
 

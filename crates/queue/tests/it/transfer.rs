@@ -8,9 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use holdfast_model::{Kind, Name, NewEvent, Reject, RejectReason, Seq, intake::Idempotency};
+use holdfast_model::{
+    Kind, Name, NewEvent, Reject, RejectReason, Seq, Timestamp, intake::Idempotency,
+};
 use holdfast_queue::{
-    AuditEntry, Engine, QueueEngine, QueueError, Settle, Span, Start, StoredEvent,
+    AuditEntry, Engine, Link, QueueEngine, QueueError, Sample, Settle, Span, Start, StoredEvent,
+    Window,
     compact::{self, CompactError, compact},
     export::{Exported, export},
     import::{self, ImportError, Imported, import},
@@ -105,9 +108,17 @@ async fn rich(folder: &Path) {
         filtered: 5,
         retry: vec![retry(vec![stored(1), stored(2), stored(3)])],
         dead: vec![dead(stored(4)), dead(stored(5))],
+        links: vec![Link { seq: 6, remote_id: "SEC-1".into(), at: NOON }],
         ..Settle::default()
     };
-    queue.settle(&name("tickets"), vec![item]).await.unwrap();
+    let suppressed = Settle {
+        spans: vec![Span { from: 11, to: 13, count: 2 }],
+        suppressed: 2,
+        windows: vec![window(10)],
+        ..Settle::default()
+    };
+    queue.settle(&name("tickets"), vec![item, suppressed]).await.unwrap();
+    queue.set_express(&name("siem"), Some(12)).await.unwrap();
     let entry = AuditEntry {
         at: NOON,
         who: "soc".into(),
@@ -117,6 +128,20 @@ async fn rich(folder: &Path) {
     };
     queue.add_audit(entry).await.unwrap();
     queue.close().await.unwrap();
+}
+
+fn window(first: Seq) -> Window {
+    Window {
+        first,
+        first_suppressed: first + 1,
+        last_suppressed: first + 2,
+        suppressed: 2,
+        opened_at: NOON,
+        closes_at: Timestamp(NOON.0 + 60_000),
+        by: "rule.id=5710".into(),
+        alert: Bytes::from_static(br#"{"rule":{"level":5}}"#),
+        samples: vec![Sample { seq: first + 1, received_at: NOON, text: "sshd".into() }],
+    }
 }
 
 struct Pair {
@@ -162,6 +187,7 @@ async fn alike(old: &Path, new: &Path) {
         let [a, b] = [&old, &new].map(|queue| queue.open_lane(&name, Start::New));
         let (a, b) = (a.await.unwrap(), b.await.unwrap());
         assert_eq!((a.position, &a.settled, &a.retries), (b.position, &b.settled, &b.retries));
+        assert_eq!((&a.windows, &a.express), (&b.windows, &b.express));
         assert_eq!((a.state, a.active_ms, a.unclean), (b.state, b.active_ms, b.unclean));
         for head in a.retries {
             let records = [
@@ -172,6 +198,10 @@ async fn alike(old: &Path, new: &Path) {
             assert_eq!(records[0], records[1]);
         }
     }
+    let links = [old.links_of(6).await.unwrap(), new.links_of(6).await.unwrap()];
+    assert_eq!((links[0].len(), &links[0]), (1, &links[1]));
+    let tickets = Name::new("tickets").unwrap();
+    assert_eq!(new.event_of(&tickets, "SEC-1").await.unwrap(), Some(6));
     let all = || holdfast_queue::DeadQuery { limit: 99, scan_max: 99, ..Default::default() };
     let letters = old.dead_letters(all()).await.unwrap().letters;
     assert_eq!(letters.len(), 3);
@@ -216,7 +246,7 @@ async fn a_trimmed_log_and_a_damaged_chunk_count_the_same_after_an_import() {
         queue.append(batch("wazuh", NOON, events)).await.unwrap();
     }
     queue.settle(&name, vec![delivered(1..=150)]).await.unwrap();
-    queue.upkeep(holdfast_model::Timestamp(NOON.0 + 60_000)).await.unwrap();
+    queue.upkeep(Timestamp(NOON.0 + 60_000)).await.unwrap();
     queue.close().await.unwrap();
     drop(queue);
     let before = counted(&pair.old());
@@ -377,7 +407,7 @@ async fn compaction_gives_back_the_file_s_room_and_changes_nothing() {
             .await
             .unwrap();
     }
-    queue.upkeep(holdfast_model::Timestamp(NOON.0 + 60_000)).await.unwrap();
+    queue.upkeep(Timestamp(NOON.0 + 60_000)).await.unwrap();
     assert_eq!(queue.stats().events_in_log, 0);
     queue.close().await.unwrap();
     drop(queue);

@@ -118,6 +118,14 @@ impl Builder {
             let problem = format!("\"{}\"; this version reads \"{FORMAT}\"", line.format);
             return Err(Wrong::new("format", problem));
         }
+        if line.layout != keys::FORMAT_NAME {
+            let problem = format!(
+                "\"{}\"; this version reads \"{}\", so import with the version that exported",
+                line.layout,
+                keys::FORMAT_NAME
+            );
+            return Err(Wrong::new("layout", problem));
+        }
         if LogId::new(line.queue.log_id.as_str()).is_err() {
             return Err(Wrong::new("queue.log_id", "it is not ten characters of a-z and 0-9"));
         }
