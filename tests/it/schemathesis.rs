@@ -64,11 +64,13 @@ fn close(schema: &mut Value) {
 fn offer(document: &mut Value, stock: &Stock) {
     for (path, item) in document["paths"].as_object_mut().unwrap() {
         for operation in item.as_object_mut().unwrap().values_mut() {
-            if let Some(kinds) = operation["requestBody"]["content"].as_object_mut() {
+            let content = operation.pointer_mut("/requestBody/content");
+            if let Some(kinds) = content.and_then(Value::as_object_mut) {
                 // It cannot write this one.
                 kinds.remove("application/x-ndjson");
             }
-            let Some(parameters) = operation["parameters"].as_array_mut() else { continue };
+            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+            let Some(parameters) = parameters else { continue };
             for parameter in parameters.iter_mut().filter(|parameter| parameter["in"] == "path") {
                 let known = match (parameter["name"].as_str().unwrap(), path.as_str()) {
                     ("id", path) if path.starts_with("/v1/alerts") => &stock.event,
