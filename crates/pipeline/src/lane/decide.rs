@@ -27,6 +27,8 @@ pub(super) struct Now<'a> {
     pub(super) wall: Timestamp,
     pub(super) active_ms: u64,
     pub(super) dice: f64,
+    /// See [`holdfast_model::Destination::search_lag`].
+    pub(super) search_lag: Option<Duration>,
     /// The lane waits for a person, so a refusal says nothing about the event.
     pub(super) parked: bool,
     /// Whether the dead letters have no room, so that what would die waits instead.
@@ -77,8 +79,13 @@ pub(super) fn decide(
 ) -> Decision {
     let mut decision = Decision::default();
     let first_active_ms = landing.past.first_active_ms.unwrap_or(now.active_ms);
-    let attempt =
-        Attempt { past: &landing.past, at: landing.at, ended_at: now.wall, first_active_ms };
+    let attempt = Attempt {
+        past: &landing.past,
+        at: landing.at,
+        ended_at: now.wall,
+        first_active_ms,
+        searches: now.search_lag.is_some(),
+    };
     let facts = facts(landing, first_active_ms, settings, now);
     let dead_full = OnceCell::new();
     let mut pieces = vec![Piece::default()];
@@ -135,6 +142,7 @@ fn facts(landing: &Landing, first_active_ms: u64, settings: &LaneSettings, now: 
     Facts {
         server_wait_max: settings.retry.server_wait_max,
         in_doubt: settings.in_doubt,
+        search_lag: now.search_lag,
         too_old: age > settings.retry.age_max,
         others_delivered: landing.members.iter().any(is_delivered),
     }
@@ -150,6 +158,9 @@ fn duration(
     match wait {
         RetryWait::Schedule => backoff::wait(retry.initial, retry.max, tries, now.dice),
         RetryWait::Server(wait) => wait.max(backoff::WAIT_MIN),
+        RetryWait::Search { lag, asked } => {
+            backoff::wait(retry.initial, retry.max, tries, now.dice).max(lag).max(asked)
+        }
         RetryWait::Lane => Duration::ZERO,
     }
 }

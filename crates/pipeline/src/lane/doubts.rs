@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use holdfast_model::Seq;
+use holdfast_model::{Seq, Timestamp};
+use tokio::time::Instant;
 
 use crate::lane::{flight::Origin, retries::Retries};
 
@@ -11,28 +12,71 @@ use crate::lane::{flight::Origin, retries::Retries};
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     events: usize,
+    /// The log's head at the start: what came later was not under way before.
+    below: Seq,
     records: HashSet<Seq>,
+    /// Before this a search would miss what the last run made.
+    hold_until: Option<Instant>,
 }
 
 impl Doubts {
     pub(super) fn new(
         retries: &Retries,
-        now: holdfast_model::Timestamp,
+        now: Timestamp,
         in_flight_max: usize,
+        below: Seq,
     ) -> Self {
-        Self { events: in_flight_max, records: retries.first_due(now, in_flight_max) }
+        let records = retries.first_due(now, in_flight_max);
+        Self { events: in_flight_max, below, records, hold_until: None }
+    }
+
+    /// Where the destination searches: every record is looked for, which costs a search and spares
+    /// guessing which were tried early; and what is in doubt waits until then.
+    pub(super) fn searchable(mut self, retries: &Retries, hold_until: Instant) -> Self {
+        self.records = retries.ids().collect();
+        self.hold_until = Some(hold_until);
+        self
+    }
+
+    /// Until when the log's next event must wait, if it must.
+    pub(super) fn held(&self, next: Option<Seq>, now: Instant) -> Option<Instant> {
+        let in_doubt = self.events > 0 && next.is_some_and(|seq| seq < self.below);
+        self.hold_until.filter(|until| in_doubt && now < *until)
     }
 
     /// Whether what starts now is in doubt.
-    pub(super) fn take(&mut self, origin: &Origin, count: usize) -> bool {
+    pub(super) fn take(&mut self, origin: &Origin, first: Seq, count: usize) -> bool {
         match origin {
             Origin::Log => {
-                let in_doubt = self.events > 0;
+                let in_doubt = self.events > 0 && first < self.below;
                 self.events = self.events.saturating_sub(count);
                 in_doubt
             }
             Origin::Retry(head) => self.records.remove(&head.id),
             Origin::Detached(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_the_last_run_could_have_sent_is_held_and_only_until_the_search_shows_it() {
+        let (now, lag) = (Instant::now(), Duration::from_secs(15));
+        let window = || Doubts::new(&Retries::default(), Timestamp(0), 2, 100);
+        let mut doubts = window().searchable(&Retries::default(), now + lag);
+        assert_eq!(doubts.held(Some(99), now), Some(now + lag));
+        assert_eq!(doubts.held(Some(100), now), None, "it came after the start");
+        assert_eq!(doubts.held(None, now), None);
+        assert_eq!(doubts.held(Some(99), now + lag), None);
+        assert_eq!(window().held(Some(99), now), None, "nobody searches");
+        assert!(doubts.take(&Origin::Log, 98, 1));
+        assert!(doubts.take(&Origin::Log, 99, 1));
+        assert_eq!(doubts.held(Some(99), now), None, "the window is over");
+        assert!(!doubts.take(&Origin::Log, 99, 1));
     }
 }

@@ -74,6 +74,7 @@ pub(super) struct Past {
     pub(super) tries: u32,
     pub(super) attempts: Vec<AttemptNote>,
     pub(super) first_active_ms: Option<u64>,
+    pub(super) in_doubt: bool,
     pub(super) job: Option<u64>,
 }
 
@@ -97,7 +98,7 @@ pub(super) struct Landing {
 impl Craft {
     pub(super) async fn fly(self: Arc<Self>, plan: Plan) -> Landing {
         let mut landing = Landing::of(plan.number, Vec::new(), self.clock.now());
-        let (past, events, in_doubt) = match self.load(plan).await {
+        let (past, events) = match self.load(plan).await {
             Ok(loaded) => loaded,
             Err(error) => return Landing { unreadable: Some(error), ..landing },
         };
@@ -108,12 +109,13 @@ impl Craft {
                 self.metrics.wait_seconds.observe(waited.as_secs_f64());
             }
         }
-        if in_doubt && self.in_doubt == InDoubt::DeadLetter {
+        let searches = self.destination.search_lag().is_some();
+        if past.in_doubt && self.in_doubt == InDoubt::DeadLetter && !searches {
             let why = "the gateway stopped while it may have been under way";
             landing.members = unknown(events, why);
             return Landing { past, ..landing };
         }
-        let members = events.iter().map(|event| self.member(event, &past, in_doubt)).collect();
+        let members = events.iter().map(|event| self.member(event, &past)).collect();
         let sent = salvo::send(members, self.poison_limit, &*self).await;
         Landing {
             past,
@@ -125,28 +127,39 @@ impl Craft {
         }
     }
 
-    async fn load(&self, plan: Plan) -> Result<(Past, Vec<Arc<Event>>, bool), QueueError> {
+    async fn load(&self, plan: Plan) -> Result<(Past, Vec<Arc<Event>>), QueueError> {
         let Origin::Retry(head) = plan.origin else {
-            let past = Past { first_active_ms: Some(plan.active_ms), ..Past::default() };
-            return Ok((past, plan.events, plan.in_doubt));
+            let past = Past {
+                first_active_ms: Some(plan.active_ms),
+                in_doubt: plan.in_doubt,
+                ..Past::default()
+            };
+            return Ok((past, plan.events));
         };
         let Some(record) = self.engine.retry(&self.lane, head.id).await? else {
-            return Ok((Past::default(), Vec::new(), false));
+            return Ok((Past::default(), Vec::new()));
         };
         let past = Past {
             tries: record.tries,
             attempts: record.attempts,
             first_active_ms: Some(record.first_active_ms),
+            in_doubt: record.in_doubt || plan.in_doubt,
             job: record.job,
         };
         let events = record.members.iter().map(|stored| Arc::new(stored.to_event())).collect();
-        Ok((past, events, record.in_doubt || plan.in_doubt))
+        Ok((past, events))
     }
 
-    fn member(&self, event: &Arc<Event>, past: &Past, in_doubt: bool) -> Member {
+    fn member(&self, event: &Arc<Event>, past: &Past) -> Member {
         let id = self.log_id.event(event.seq);
         let key = delivery_key(&id, &self.lane, None);
-        Member { id, key, event: Arc::clone(event), attempt: past.tries + 1, in_doubt }
+        Member {
+            id,
+            key,
+            event: Arc::clone(event),
+            attempt: past.tries + 1,
+            in_doubt: past.in_doubt,
+        }
     }
 
     fn count(&self, results: &Answer) {

@@ -95,6 +95,11 @@ impl Reader {
         !self.buffer.is_empty() || !self.batch.is_empty()
     }
 
+    /// The number of the first of them.
+    pub(super) fn next_seq(&self) -> Option<Seq> {
+        self.batch.first().or_else(|| self.buffer.front()).map(|event| event.seq)
+    }
+
     /// Whether another page is wanted.
     pub(super) fn wants_page(&self, head: Seq) -> bool {
         let room = self.buffer.len() < PAGE_EVENTS_MAX && self.buffer_bytes < PAGE_BYTES_MAX;

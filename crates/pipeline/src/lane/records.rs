@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use holdfast_model::{DeadReason, Event, Reason, Seq, Timestamp};
+use holdfast_model::{DeadReason, Event, Seq, Timestamp};
 use holdfast_queue::{
     AttemptNote, DeadLetter, JobProgress, RetryRecord, Settle, Span, StoredEvent, keep_attempt,
 };
 
 use crate::{
     lane::flight::Past,
-    settlement::{Failure, Outcome},
+    settlement::{self, Failure, Outcome},
 };
 
 /// Uncompressed bytes of one retry record. A larger batch is kept, and sent again, in parts.
@@ -28,6 +28,8 @@ pub(super) struct Attempt<'a> {
     pub(super) at: Timestamp,
     pub(super) ended_at: Timestamp,
     pub(super) first_active_ms: u64,
+    /// The destination can search for what may have arrived.
+    pub(super) searches: bool,
 }
 
 impl Attempt<'_> {
@@ -49,7 +51,11 @@ impl Attempt<'_> {
             tries: self.past.tries + u32::from(tried),
             attempts: attempts.clone(),
             first_active_ms: self.first_active_ms,
-            in_doubt: failure.is_some_and(|failure| failure.reason == Reason::InDoubt),
+            // A doubt stays until the event is settled: what failed since was not that try.
+            in_doubt: self.past.in_doubt
+                || failure.is_some_and(|failure| {
+                    settlement::may_have_arrived(failure.reason, self.searches)
+                }),
             job: self.past.job,
         };
         let events = members.iter().map(|(event, _)| event);

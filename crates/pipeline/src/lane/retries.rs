@@ -16,6 +16,8 @@ pub(super) struct Retries {
     by_age: BTreeSet<(Timestamp, Seq)>,
     heads: HashMap<Seq, RetryHead>,
     members: u64,
+    /// Those in doubt must not be tried before: a search would miss them.
+    not_before: HashMap<Seq, Timestamp>,
 }
 
 impl Retries {
@@ -32,7 +34,21 @@ impl Retries {
         self.by_due.remove(&(head.due, id));
         self.by_age.remove(&(head.oldest, id));
         self.members -= u64::from(head.members);
+        self.not_before.remove(&id);
         Some(head)
+    }
+
+    /// Whatever makes the record due earlier, it is not tried before then.
+    pub(super) fn hold(&mut self, id: Seq, until: Timestamp) {
+        let Some(head) = self.heads.get_mut(&id) else { return };
+        self.not_before.insert(id, until);
+        self.by_due.remove(&(head.due, id));
+        head.due = head.due.max(until);
+        self.by_due.insert((head.due, id));
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = Seq> + '_ {
+        self.heads.keys().copied()
     }
 
     /// Events in the records, those in flight not counted.
@@ -55,10 +71,12 @@ impl Retries {
         if due > now { None } else { self.remove(id) }
     }
 
-    /// Takes the first, due or not, but `other_than` only when there is no other.
-    pub(super) fn take_any(&mut self, other_than: Option<Seq>) -> Option<RetryHead> {
+    /// Takes the first, due or not, but `other_than` only when there is no other, and none that
+    /// must wait.
+    pub(super) fn take_any(&mut self, other_than: Option<Seq>, now: Timestamp) -> Option<RetryHead> {
+        let held = |id: &Seq| self.not_before.get(id).is_some_and(|until| *until > now);
         let mut ids = self.by_due.iter().map(|(_, id)| *id);
-        let id = ids.find(|id| Some(*id) != other_than)?;
+        let id = ids.find(|id| Some(*id) != other_than && !held(id))?;
         self.remove(id)
     }
 
@@ -86,19 +104,21 @@ impl Retries {
 
     /// Makes everything due.
     pub(super) fn due_now(&mut self, now: Timestamp) {
-        self.reschedule(|head| head.due.min(now));
+        self.reschedule(now);
     }
 
     /// After a start or a jump of the clock nothing waits longer than `wait_max`.
     pub(super) fn clamp(&mut self, now: Timestamp, wait_max: Duration) {
         let latest = now.saturating_add(wait_max);
-        self.reschedule(|head| head.due.min(latest));
+        self.not_before.values_mut().for_each(|until| *until = (*until).min(latest));
+        self.reschedule(latest);
     }
 
-    fn reschedule(&mut self, due: impl Fn(&RetryHead) -> Timestamp) {
+    fn reschedule(&mut self, latest: Timestamp) {
         self.by_due.clear();
         for (id, head) in &mut self.heads {
-            head.due = due(head);
+            let held = self.not_before.get(id).copied().unwrap_or_default();
+            head.due = head.due.min(latest).max(held);
             self.by_due.insert((head.due, *id));
         }
     }
@@ -109,7 +129,7 @@ mod tests {
     use super::*;
 
     fn head(id: Seq, due: u64) -> RetryHead {
-        RetryHead { id, members: 2, due: Timestamp(due), oldest: Timestamp(id), job: None }
+        RetryHead { id, members: 2, due: Timestamp(due), oldest: Timestamp(id), in_doubt: false, job: None }
     }
 
     #[test]
@@ -119,8 +139,8 @@ mod tests {
         assert_eq!(retries.members(), 6);
         assert_eq!(retries.take_due(Timestamp(29)), None);
         assert_eq!(retries.take_due(Timestamp(30)).map(|head| head.id), Some(2));
-        assert_eq!(retries.take_any(Some(1)).map(|head| head.id), Some(3));
-        assert_eq!(retries.take_any(Some(1)), None);
+        assert_eq!(retries.take_any(Some(1), Timestamp(0)).map(|head| head.id), Some(3));
+        assert_eq!(retries.take_any(Some(1), Timestamp(0)), None);
         assert_eq!((retries.members(), retries.oldest()), (2, Some(Timestamp(1))));
     }
 
@@ -140,5 +160,22 @@ mod tests {
         retries.add(head(1, 1_000_000));
         retries.clamp(Timestamp(1_000), Duration::from_secs(5));
         assert_eq!(retries.next_due(), Some(Timestamp(6_000)));
+    }
+
+    #[test]
+    fn what_a_search_would_miss_is_tried_early_by_nobody() {
+        let mut retries = Retries::default();
+        [head(1, 50), head(2, 90)].into_iter().for_each(|head| retries.add(head));
+        retries.hold(1, Timestamp(70));
+        retries.due_now(Timestamp(40));
+        assert_eq!(retries.next_due(), Some(Timestamp(40)));
+        assert_eq!(retries.take_any(Some(2), Timestamp(69)), None);
+        assert_eq!(retries.take_due(Timestamp(69)).map(|head| head.id), Some(2));
+        assert_eq!(retries.take_due(Timestamp(69)), None);
+        assert_eq!(retries.take_any(None, Timestamp(70)).map(|head| head.id), Some(1));
+        retries.add(head(1, 50));
+        retries.hold(1, Timestamp(1_000_000));
+        retries.clamp(Timestamp(100), Duration::from_secs(1));
+        assert_eq!(retries.next_due(), Some(Timestamp(1_100)), "the clock has jumped");
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -47,6 +48,7 @@ pub(super) struct Lane {
     pub(super) retries: Retries,
     pub(super) retry_turn: bool,
     pub(super) doubts: Doubts,
+    pub(super) search_lag: Option<Duration>,
     pub(super) tasks: JoinSet<Landing>,
     pub(super) flight_of_task: HashMap<Id, u64>,
     pub(super) flights: Flights,
@@ -81,11 +83,23 @@ impl Lane {
         let metrics = metrics.lane(config.name.as_str());
         let mut retries = Retries::default();
         opened.retries.iter().for_each(|head| retries.add(*head));
-        let doubts = match opened.unclean {
-            true => Doubts::new(&retries, wall, config.settings.in_flight_max()),
+        let search_lag = config.destination.search_lag();
+        let window = config.settings.in_flight_max();
+        let mut doubts = match opened.unclean {
+            true => Doubts::new(&retries, wall, window, *engine.head().borrow()),
             false => Doubts::default(),
         };
         retries.clamp(wall, config.settings.retry.wait_max());
+        if let Some(lag) = search_lag {
+            let until = wall.saturating_add(lag);
+            if opened.unclean {
+                doubts = doubts.searchable(&retries, now + lag);
+            }
+            for head in opened.retries.iter().filter(|head| opened.unclean || head.in_doubt) {
+                let due = if opened.unclean { until } else { head.due.min(until) };
+                retries.hold(head.id, due);
+            }
+        }
         let craft = Arc::new(Craft {
             lane: config.name.clone(),
             log_id: engine.log_id().clone(),
@@ -104,6 +118,7 @@ impl Lane {
             active_ms: opened.active_ms,
             retries,
             doubts,
+            search_lag,
             config,
             engine,
             clock,

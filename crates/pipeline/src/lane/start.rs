@@ -39,7 +39,7 @@ impl Lane {
             let at = self.moment();
             match self.health.mode(self.flights.len(), at) {
                 Mode::Wait(until) => return soonest(wake, until),
-                Mode::Probe => return self.start_probe(at.now),
+                Mode::Probe => return self.start_probe(wake, at),
                 Mode::Send => {}
             }
             self.look_for_room(at);
@@ -71,7 +71,9 @@ impl Lane {
         wall: Timestamp,
         now: Instant,
     ) -> Option<Work> {
-        let fresh_allowed = self.health.is_active();
+        let held = self.doubts.held(self.reader.next_seq(), now);
+        soonest(wake, held);
+        let fresh_allowed = self.health.is_active() && held.is_none();
         // A suspect is best decided by another event.
         let retry_first = self.retry_turn && self.health.suspects.is_empty();
         if (retry_first || !fresh_allowed)
@@ -88,7 +90,8 @@ impl Lane {
             return Some(Work::Retry(head));
         }
         if let Some(due) = self.retries.next_due() {
-            let wait_max = self.config.settings.retry.wait_max();
+            let lag = self.search_lag.unwrap_or_default();
+            let wait_max = self.config.settings.retry.wait_max().max(lag);
             if due.since(wall) > wait_max {
                 // The clock has jumped.
                 self.retries.clamp(wall, wait_max);
@@ -132,29 +135,37 @@ impl Lane {
     }
 
     /// One event, and never the same twice in a row while there is another.
-    fn start_probe(&mut self, now: Instant) {
+    fn start_probe(&mut self, wake: &mut Option<Instant>, at: Moment) {
         let last = self.health.probes.last_tried();
-        let work = if let Some(head) = self.retries.take_any(last) {
+        let held = self.doubts.held(self.reader.next_seq(), at.now);
+        let work = if let Some(head) = self.retries.take_any(last, at.wall) {
             Work::Retry(head)
-        } else if let Some(event) = self.reader.next_single() {
+        } else if held.is_none()
+            && let Some(event) = self.reader.next_single()
+        {
             Work::Fresh(vec![event])
-        } else if self.read_page(now) {
+        } else if held.is_none() && self.read_page(at.now) {
             // There may be another.
             return;
-        } else if let Some(head) = self.retries.take_any(None) {
+        } else if let Some(head) = self.retries.take_any(None, at.wall) {
             Work::Retry(head)
         } else {
+            soonest(wake, held);
+            if let (Some(due), Some(lag)) = (self.retries.next_due(), self.search_lag) {
+                soonest(wake, Some(at.now + self.clock.until(due, lag)));
+            }
             return;
         };
         let id = work.id();
         let number = self.start(work);
-        self.health.probes.started(id, number, now);
+        self.health.probes.started(id, number, at.now);
     }
 
     fn start(&mut self, work: Work) -> u64 {
         let number = self.next_flight;
         self.next_flight += 1;
         self.health.pace.spend(1);
+        let first = work.id();
         let (origin, events, count) = match work {
             Work::Retry(head) => (Origin::Retry(head), Vec::new(), head.members as usize),
             Work::Fresh(events) => {
@@ -162,7 +173,7 @@ impl Lane {
                 (Origin::Log, events, count)
             }
         };
-        let in_doubt = self.doubts.take(&origin, count);
+        let in_doubt = self.doubts.take(&origin, first, count);
         let active_ms = self.active_now();
         let plan =
             Plan { number, origin: origin.clone(), events: events.clone(), in_doubt, active_ms };

@@ -119,6 +119,8 @@ pub struct RetryHead {
     pub due: Timestamp,
     /// When its oldest member was received.
     pub oldest: Timestamp,
+    /// An earlier try may have arrived.
+    pub in_doubt: bool,
     pub job: Option<u64>,
 }
 

@@ -17,7 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
@@ -61,6 +61,7 @@ struct Jira {
     form: Form,
     lifecycle: Lifecycle,
     transition: Option<String>,
+    search_lag: Duration,
 }
 
 /// An issue that a search found.
@@ -83,6 +84,10 @@ impl Destination for Jira {
 
     async fn check(&self) -> Option<Result<(), DeliveryError>> {
         Some(self.ask(Method::GET, "myself", None).await.map(drop))
+    }
+
+    fn search_lag(&self) -> Option<Duration> {
+        Some(self.search_lag)
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {

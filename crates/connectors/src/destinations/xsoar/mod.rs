@@ -18,7 +18,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
@@ -67,6 +67,7 @@ struct Xsoar {
     version: Version,
     incident_type: Option<String>,
     create_investigation: bool,
+    search_lag: Duration,
     key_field: Option<String>,
     severities: Severities,
     lifecycle: Lifecycle,
@@ -91,6 +92,10 @@ impl Destination for Xsoar {
         Some(asked.map(drop).map_err(|error| self.masked(error)))
     }
 
+    fn search_lag(&self) -> Option<Duration> {
+        self.key_field.is_some().then_some(self.search_lag)
+    }
+
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let (key, api) = (self.credentials.refresh(), self.api.refresh());
         Ok(key? | api?)
@@ -107,7 +112,7 @@ impl Xsoar {
         key: &str,
     ) -> Result<Receipt, DeliveryError> {
         let by_problem = key != message.key;
-        if member.in_doubt || by_problem {
+        if member.in_doubt || member.attempt > 1 || by_problem {
             // A problem that was closed opens anew; an event that arrived did so whatever became
             // of its incident.
             let found = self.find(key, by_problem).await?;
