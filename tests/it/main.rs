@@ -11,6 +11,7 @@ mod support;
 mod architecture;
 mod damage;
 mod dead_letters;
+mod doubt;
 mod faulty_config;
 mod first_look;
 mod full_disk;

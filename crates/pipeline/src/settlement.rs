@@ -99,9 +99,7 @@ pub fn verdict(outcome: &Outcome, facts: &Facts) -> Verdict {
         Reason::Render => return Verdict::Dead(DeadReason::Render),
         Reason::Forbidden if facts.others_delivered => return Verdict::Dead(DeadReason::Forbidden),
         // Where it can be searched for, nobody needs to guess.
-        Reason::InDoubt
-            if facts.in_doubt == InDoubt::DeadLetter && facts.search_lag.is_none() =>
-        {
+        Reason::InDoubt if facts.in_doubt == InDoubt::DeadLetter && facts.search_lag.is_none() => {
             return Verdict::Dead(DeadReason::InDoubt);
         }
         // The event is fine and the lane is not: it waits with the lane, and does not age.

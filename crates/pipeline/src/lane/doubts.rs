@@ -20,12 +20,7 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    pub(super) fn new(
-        retries: &Retries,
-        now: Timestamp,
-        in_flight_max: usize,
-        below: Seq,
-    ) -> Self {
+    pub(super) fn new(retries: &Retries, now: Timestamp, in_flight_max: usize, below: Seq) -> Self {
         let records = retries.first_due(now, in_flight_max);
         Self { events: in_flight_max, below, records, hold_until: None }
     }

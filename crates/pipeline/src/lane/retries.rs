@@ -73,7 +73,11 @@ impl Retries {
 
     /// Takes the first, due or not, but `other_than` only when there is no other, and none that
     /// must wait.
-    pub(super) fn take_any(&mut self, other_than: Option<Seq>, now: Timestamp) -> Option<RetryHead> {
+    pub(super) fn take_any(
+        &mut self,
+        other_than: Option<Seq>,
+        now: Timestamp,
+    ) -> Option<RetryHead> {
         let held = |id: &Seq| self.not_before.get(id).is_some_and(|until| *until > now);
         let mut ids = self.by_due.iter().map(|(_, id)| *id);
         let id = ids.find(|id| Some(*id) != other_than && !held(id))?;
@@ -129,7 +133,14 @@ mod tests {
     use super::*;
 
     fn head(id: Seq, due: u64) -> RetryHead {
-        RetryHead { id, members: 2, due: Timestamp(due), oldest: Timestamp(id), in_doubt: false, job: None }
+        RetryHead {
+            id,
+            members: 2,
+            due: Timestamp(due),
+            oldest: Timestamp(id),
+            in_doubt: false,
+            job: None,
+        }
     }
 
     #[test]

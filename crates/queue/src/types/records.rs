@@ -151,7 +151,14 @@ impl RetryRecord {
         let members = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
         let received = self.members.iter().map(|member| member.received_at);
         let oldest = received.min().unwrap_or_default();
-        RetryHead { id: self.id(), members, due: self.due, oldest, in_doubt: self.in_doubt, job: self.job }
+        RetryHead {
+            id: self.id(),
+            members,
+            due: self.due,
+            oldest,
+            in_doubt: self.in_doubt,
+            job: self.job,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! problem is a comment on its issue, and an alert that ends a problem transitions its issue.
 //!
 //! Quirks: creating knows no repeats. A search does not see what was created in the last seconds,
-//! so the first retry can come too early. Cloud answers 410 at the old search. A project that we
+//! so what may have arrived is tried again after `search_lag`. Cloud answers 410 at the old search. A project that we
 //! may not see is a 400 or a 404. After failed logins Server demands a CAPTCHA and says so in
 //! `X-Authentication-Denied-Reason`; more tries would lock the account.
 //!

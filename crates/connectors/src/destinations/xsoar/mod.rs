@@ -6,8 +6,8 @@
 //! that resolves a problem closes its incident.
 //!
 //! Quirks: creating knows no repeats. A search without `size` finds nothing. A search does not see
-//! what was created in the last seconds, so the first retry can come too early; a pre-process rule
-//! on the key field closes that gap. Version 6 writes `CustomFields`, version 8 `customFields`. An
+//! what was created in the last seconds, so what may have arrived is tried again after
+//! `search_lag`; a pre-process rule on the key field closes the gap that is longer. Version 6 writes `CustomFields`, version 8 `customFields`. An
 //! advanced key signs each request with the time, so a wrong clock is a 401.
 //!
 //! Source: demisto/demisto-py `swagger` (version 6); Cortex XSOAR 8 API reference, "Get started

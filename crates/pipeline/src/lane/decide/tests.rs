@@ -31,7 +31,8 @@ fn decided(
     active_ms: u64,
 ) -> Decision {
     let settings = LaneSettings { in_doubt: InDoubt::DeadLetter, ..LaneSettings::default() };
-    let now = Now { wall: WALL, active_ms, dice: 0.5, search_lag: None, parked, dead_full: &|| full };
+    let now =
+        Now { wall: WALL, active_ms, dice: 0.5, search_lag: None, parked, dead_full: &|| full };
     decide(landing, origin, &settings, &now)
 }
 
