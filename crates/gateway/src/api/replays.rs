@@ -156,6 +156,10 @@ pub(crate) async fn create(
         progress: JobProgress::default(),
         cursor: None,
         ended_at: None,
+        owner: None,
+        log: None,
+        lane_end: None,
+        problem: String::new(),
     };
     let job = api.engine.put_job(job).await?;
     api.note(who, "replay", &job.id.to_string(), job.request.clone()).await;

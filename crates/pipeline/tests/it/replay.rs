@@ -27,6 +27,10 @@ fn job(rig: &Rig) -> JobRecord {
         progress: JobProgress::default(),
         cursor: None,
         ended_at: None,
+        owner: None,
+        log: None,
+        lane_end: None,
+        problem: String::new(),
     }
 }
 

@@ -6,6 +6,7 @@ mod dead;
 pub mod export;
 mod group;
 mod idempotency;
+mod jobs;
 mod keys;
 mod lane;
 mod lanes;

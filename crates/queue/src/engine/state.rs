@@ -114,7 +114,8 @@ impl State {
 
     /// Below this every lane has settled everything.
     pub(crate) fn lowest_position(&self) -> Seq {
-        let positions = self.lanes.values().map(|lane| lane.spans.position());
+        let holding = self.lanes.values().filter(|lane| lane.holds_log());
+        let positions = holding.map(|lane| lane.spans.position());
         positions.min().unwrap_or(self.meta.next_seq)
     }
 

@@ -88,7 +88,11 @@ pub struct LaneSummary {
     pub open: bool,
     /// When a destination last had it open.
     pub last_open_at: Timestamp,
+    /// Events in its retry records.
+    pub retrying: u64,
     pub retry_bytes: u64,
+    /// The replay job that has this lane for itself.
+    pub job: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]

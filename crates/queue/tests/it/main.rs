@@ -11,6 +11,7 @@ mod damage;
 mod dead;
 mod disk;
 mod failure;
+mod jobs;
 mod keys;
 mod lanes;
 mod large;
