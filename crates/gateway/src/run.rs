@@ -155,7 +155,8 @@ async fn run(config: Config) -> Result<(), RunError> {
         Arc::clone(&jobs_wake),
         Arc::clone(&jobs_lock),
     );
-    stages.rest_tasks.spawn(jobs.run(stages.rest.clone()));
+    // Replays have lanes of their own, which stop as the others do.
+    stages.lane_tasks.spawn(jobs.run(stages.lanes.clone()));
     stages.rest_tasks.spawn(upkeep(
         Arc::clone(&engine),
         clock.clone(),
@@ -323,7 +324,7 @@ async fn upkeep(
             continue;
         }
         for lane in engine.lanes() {
-            let orphaned = !lanes.contains_key(&lane.name);
+            let orphaned = lane.job.is_none() && !lanes.contains_key(&lane.name);
             if orphaned && now.since(lane.last_open_at) > ORPHAN_KEEP {
                 match engine.abandon_lane(&lane.name).await {
                     Ok(0) => {}

@@ -27,6 +27,10 @@ use crate::{
 /// What every flight of a lane shares.
 pub(super) struct Craft {
     pub(super) lane: Name,
+    /// The lane by whose name keys are made; a replay's lane sends under that of its destination.
+    pub(super) key_lane: Name,
+    /// The replay whose own lane this is.
+    pub(super) job: Option<u64>,
     pub(super) log_id: LogId,
     pub(super) destination: Arc<dyn Destination>,
     pub(super) engine: Arc<dyn QueueEngine>,
@@ -132,6 +136,7 @@ impl Craft {
             let past = Past {
                 first_active_ms: Some(plan.active_ms),
                 in_doubt: plan.in_doubt,
+                job: self.job,
                 ..Past::default()
             };
             return Ok((past, plan.events));
@@ -152,7 +157,7 @@ impl Craft {
 
     fn member(&self, event: &Arc<Event>, past: &Past) -> Member {
         let id = self.log_id.event(event.seq);
-        let key = delivery_key(&id, &self.lane, None);
+        let key = delivery_key(&id, &self.key_lane, self.job);
         Member {
             id,
             key,

@@ -7,7 +7,7 @@ use std::{
 
 use holdfast_model::{Event, Seq};
 
-use crate::lane::flight::Origin;
+use crate::lane::{flight::Origin, loans::Permit};
 
 /// See the module header. Counts what it holds, because that is asked for at every turn.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub(super) struct InFlight {
     pub(super) count: usize,
     /// Its outcome is known and waits to be stored.
     pub(super) landed: bool,
+    /// What a live lane lent for it.
+    pub(super) _permit: Option<Permit>,
 }
 
 impl InFlight {

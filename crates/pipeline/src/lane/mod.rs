@@ -20,6 +20,7 @@ mod flight;
 mod flights;
 mod health;
 mod land;
+mod loans;
 mod orders;
 mod poisons;
 mod probes;
@@ -36,12 +37,13 @@ mod verdicts;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holdfast_model::{Destination, LaneState, Name, Timestamp};
+use holdfast_model::{Destination, LaneState, Name, Seq, Timestamp};
 use holdfast_queue::{QueueEngine, QueueError, RetryHead, StoredState};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, metrics::Metrics, settings::LaneSettings};
+use self::loans::Permit;
+use crate::{clock::Clock, filter::Filter, metrics::Metrics, settings::LaneSettings};
 
 /// Events that a replay leaves room for among those that wait for a retry.
 const ROOM_LEFT_FREE: u64 = 64;
@@ -78,9 +80,20 @@ pub struct LaneView {
     pub last_error: String,
 }
 
+/// What makes a lane a replay's own: it has a name of its own in the queue, sends to another lane's
+/// destination under that one's name, and below it.
+#[derive(Clone, Debug)]
+pub(crate) struct JobLane {
+    pub(crate) id: u64,
+    /// Where its stretch of the log ends.
+    pub(crate) end: Seq,
+    pub(crate) live: LaneHandle,
+}
+
 /// A running lane.
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
+    config: Arc<LaneConfig>,
     view: Arc<Mutex<LaneView>>,
     commands: mpsc::Sender<Command>,
     pending_max: u64,
@@ -96,6 +109,10 @@ pub(crate) enum Command {
     },
     RetryNow {
         done: oneshot::Sender<()>,
+    },
+    /// A replay's lane asks for the right to one attempt.
+    Lend {
+        reply: oneshot::Sender<Permit>,
     },
     /// Dead letters that are retry records now.
     Revived {
@@ -146,6 +163,27 @@ impl LaneHandle {
         end.await.map_err(|_| Stopped)
     }
 
+    /// Its `when`.
+    pub fn filter(&self) -> Filter {
+        self.config.settings.filter.clone()
+    }
+
+    /// What the lane was made of.
+    pub(crate) fn config(&self) -> &Arc<LaneConfig> {
+        &self.config
+    }
+
+    /// Waits for the right to one attempt; for ever when the lane has stopped.
+    pub(crate) async fn borrow(&self) -> Permit {
+        let (reply, answer) = oneshot::channel();
+        if self.send(Command::Lend { reply }).await.is_ok()
+            && let Ok(permit) = answer.await
+        {
+            return permit;
+        }
+        std::future::pending().await
+    }
+
     /// How many more events may wait for a retry, with some room left for live traffic.
     pub(crate) fn room_for_retries(&self) -> u64 {
         let view = self.lock();
@@ -166,6 +204,18 @@ pub async fn open(
     metrics: &Metrics,
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
+    open_for(config, None, engine, clock, metrics, stop).await
+}
+
+/// The same for a replay's own lane, which the queue has made with the job.
+pub(crate) async fn open_for(
+    config: LaneConfig,
+    job: Option<JobLane>,
+    engine: Arc<dyn QueueEngine>,
+    clock: Clock,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
     let opened = engine.open_lane(&config.name, config.settings.start).await?;
     let view = LaneView {
         name: config.name.clone(),
@@ -181,8 +231,14 @@ pub async fn open(
     };
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
     let pending_max = config.settings.retry.pending_max;
-    let handle = LaneHandle { view: Arc::new(Mutex::new(view)), commands, pending_max };
-    let lane = run::Lane::new(config, engine, clock, metrics, opened, Arc::clone(&handle.view));
+    let view = Arc::new(Mutex::new(view));
+    let handle = LaneHandle {
+        config: Arc::new(config.clone()),
+        view: Arc::clone(&view),
+        commands,
+        pending_max,
+    };
+    let lane = run::Lane::new(config, job, engine, clock, metrics, opened, view);
     Ok((handle, lane.run(orders, stop)))
 }
 

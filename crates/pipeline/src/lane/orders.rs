@@ -31,6 +31,11 @@ impl Lane {
                 self.health.try_now(at.now);
                 done
             }
+            Command::Lend { reply } => {
+                self.loans.ask(reply);
+                self.advance().await?;
+                return Ok(());
+            }
             Command::Revived { heads, done } => {
                 heads.into_iter().for_each(|head| self.retries.add(head));
                 done

@@ -17,7 +17,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 impl Lane {
     /// Begins to read when there is room for more. A lane that may not send does not read either.
     pub(super) fn begin_reading(&mut self, wake: &mut Option<Instant>) {
-        if self.health.is_active() && self.reader.wants_page(*self.head.borrow()) {
+        if self.health.is_active() && self.reader.wants_page(self.log_end()) {
             self.read_page(Instant::now());
             soonest(wake, self.read_again_at);
         }
@@ -30,7 +30,7 @@ impl Lane {
         }
         let cursor = self.reader.cursor();
         let too_early = self.read_again_at.is_some_and(|at| now < at);
-        if cursor >= *self.head.borrow() || too_early {
+        if cursor >= self.log_end() || too_early {
             return false;
         }
         self.read_again_at = None;
@@ -44,7 +44,14 @@ impl Lane {
     pub(super) fn take_page(&mut self, page: Result<Page, QueueError>) -> Result<(), QueueError> {
         let now = Instant::now();
         match page {
-            Ok(page) => self.reader.take_page(page, &self.config.settings.filter, now),
+            Ok(mut page) => {
+                // A replay's lane ends in the middle of a page.
+                let end = self.log_end();
+                page.events.retain(|event| event.seq < end);
+                page.lost.retain(|span| span.from < end);
+                page.next = page.next.min(end.max(self.reader.cursor()));
+                self.reader.take_page(page, &self.config.settings.filter, now);
+            }
             Err(error @ (QueueError::Closed | QueueError::Failed { .. })) => return Err(error),
             Err(error) => {
                 tracing::error!(lane = %self.config.name, error = %Chain(&error), "the lane cannot read the log");

@@ -12,6 +12,9 @@ use holdfast_queue::RetryHead;
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     by_due: BTreeSet<(Timestamp, Seq)>,
+    /// The same of what replays brought back, where that goes below the rest.
+    by_due_of_jobs: BTreeSet<(Timestamp, Seq)>,
+    jobs_below: bool,
     /// By when their oldest member was received: it is shown at every turn of the lane's loop.
     by_age: BTreeSet<(Timestamp, Seq)>,
     heads: HashMap<Seq, RetryHead>,
@@ -21,9 +24,26 @@ pub(super) struct Retries {
 }
 
 impl Retries {
+    /// `jobs_below`: what replays brought back goes below the rest.
+    pub(super) fn new(jobs_below: bool) -> Self {
+        Self { jobs_below, ..Self::default() }
+    }
+
+    fn queue(&mut self, head: &RetryHead) -> &mut BTreeSet<(Timestamp, Seq)> {
+        match head.job {
+            Some(_) if self.jobs_below => &mut self.by_due_of_jobs,
+            Some(_) | None => &mut self.by_due,
+        }
+    }
+
+    /// In the order in which they are due, those of replays last.
+    fn in_order(&self) -> impl Iterator<Item = (Timestamp, Seq)> + '_ {
+        self.by_due.iter().chain(&self.by_due_of_jobs).copied()
+    }
+
     pub(super) fn add(&mut self, head: RetryHead) {
         self.remove(head.id);
-        self.by_due.insert((head.due, head.id));
+        self.queue(&head).insert((head.due, head.id));
         self.by_age.insert((head.oldest, head.id));
         self.members += u64::from(head.members);
         self.heads.insert(head.id, head);
@@ -31,7 +51,7 @@ impl Retries {
 
     pub(super) fn remove(&mut self, id: Seq) -> Option<RetryHead> {
         let head = self.heads.remove(&id)?;
-        self.by_due.remove(&(head.due, id));
+        self.queue(&head).remove(&(head.due, id));
         self.by_age.remove(&(head.oldest, id));
         self.members -= u64::from(head.members);
         self.not_before.remove(&id);
@@ -40,11 +60,12 @@ impl Retries {
 
     /// Whatever makes the record due earlier, it is not tried before then.
     pub(super) fn hold(&mut self, id: Seq, until: Timestamp) {
-        let Some(head) = self.heads.get_mut(&id) else { return };
+        let Some(mut head) = self.heads.get(&id).copied() else { return };
         self.not_before.insert(id, until);
-        self.by_due.remove(&(head.due, id));
+        self.queue(&head).remove(&(head.due, id));
         head.due = head.due.max(until);
-        self.by_due.insert((head.due, id));
+        self.queue(&head).insert((head.due, id));
+        self.heads.insert(id, head);
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = Seq> + '_ {
@@ -60,14 +81,29 @@ impl Retries {
         self.by_age.first().map(|(oldest, _)| *oldest)
     }
 
-    /// When the first is due.
+    /// When the first is due; one that a replay brought back only when there is no other.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.by_due.first().map(|(due, _)| *due)
+        let first = self.by_due.first().or_else(|| self.by_due_of_jobs.first());
+        first.map(|(due, _)| *due)
+    }
+
+    /// When the next is due of those that are not due now.
+    pub(super) fn next_due_later(&self, now: Timestamp) -> Option<Timestamp> {
+        let later = (Timestamp(now.0.saturating_add(1)), 0);
+        let next = |queue: &BTreeSet<(Timestamp, Seq)>| queue.range(later..).next().copied();
+        let nexts = [next(&self.by_due), next(&self.by_due_of_jobs)];
+        nexts.into_iter().flatten().map(|(due, _)| due).min()
     }
 
     /// Takes one that is due.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<RetryHead> {
         let (due, id) = *self.by_due.first()?;
+        if due > now { None } else { self.remove(id) }
+    }
+
+    /// Takes one that a replay brought back and that is due.
+    pub(super) fn take_due_of_job(&mut self, now: Timestamp) -> Option<RetryHead> {
+        let (due, id) = *self.by_due_of_jobs.first()?;
         if due > now { None } else { self.remove(id) }
     }
 
@@ -79,8 +115,8 @@ impl Retries {
         now: Timestamp,
     ) -> Option<RetryHead> {
         let held = |id: &Seq| self.not_before.get(id).is_some_and(|until| *until > now);
-        let mut ids = self.by_due.iter().map(|(_, id)| *id);
-        let id = ids.find(|id| Some(*id) != other_than && !held(id))?;
+        let fits = |id: &Seq| Some(*id) != other_than && !held(id);
+        let id = self.in_order().map(|(_, id)| id).find(fits)?;
         self.remove(id)
     }
 
@@ -88,7 +124,7 @@ impl Retries {
     /// them, as many as hold `members_max` events.
     pub(super) fn first_due(&self, now: Timestamp, members_max: usize) -> HashSet<Seq> {
         let mut members = 0;
-        let due = self.by_due.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id);
+        let due = self.in_order().filter(|(due, _)| *due <= now).map(|(_, id)| id);
         due.take_while(|id| {
             let fits = members < members_max;
             members += self.heads.get(id).map_or(0, |head| head.members as usize);
@@ -120,10 +156,12 @@ impl Retries {
 
     fn reschedule(&mut self, latest: Timestamp) {
         self.by_due.clear();
-        for (id, head) in &mut self.heads {
-            let held = self.not_before.get(id).copied().unwrap_or_default();
+        self.by_due_of_jobs.clear();
+        for mut head in std::mem::take(&mut self.heads).into_values() {
+            let held = self.not_before.get(&head.id).copied().unwrap_or_default();
             head.due = head.due.min(latest).max(held);
-            self.by_due.insert((head.due, *id));
+            self.queue(&head).insert((head.due, head.id));
+            self.heads.insert(head.id, head);
         }
     }
 }

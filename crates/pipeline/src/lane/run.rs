@@ -19,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     lane::{
-        Command, LaneConfig, LaneView,
+        Command, JobLane, LaneConfig, LaneView,
         doubts::Doubts,
         flight::{Craft, Landing},
         flights::Flights,
         health::Health,
+        loans::{Borrowing, Loans, Permit},
         reader::Reader,
         retries::Retries,
         store::Settling,
@@ -68,11 +69,16 @@ pub(super) struct Lane {
     pub(super) room_at: Option<Instant>,
     pub(super) last_error: String,
     pub(super) stopping: bool,
+    pub(super) loans: Loans,
+    /// Of a replay's own lane.
+    pub(super) borrowing: Option<Borrowing>,
+    pub(super) asking: Option<BoxFuture<'static, Permit>>,
 }
 
 impl Lane {
     pub(super) fn new(
         config: LaneConfig,
+        job: Option<JobLane>,
         engine: Arc<dyn QueueEngine>,
         clock: Clock,
         metrics: &Metrics,
@@ -81,7 +87,11 @@ impl Lane {
     ) -> Self {
         let (wall, now) = (clock.now(), Instant::now());
         let metrics = metrics.lane(config.name.as_str());
-        let mut retries = Retries::default();
+        let borrowing = job.map(|job| {
+            let live_name = job.live.config().name.clone();
+            Borrowing::new(job.id, job.live, live_name, job.end)
+        });
+        let mut retries = Retries::new(borrowing.is_none());
         opened.retries.iter().for_each(|head| retries.add(*head));
         let search_lag = config.destination.search_lag();
         let window = config.settings.in_flight_max();
@@ -102,6 +112,8 @@ impl Lane {
         }
         let craft = Arc::new(Craft {
             lane: config.name.clone(),
+            key_lane: borrowing.as_ref().map_or(&config.name, |b| &b.live_name).clone(),
+            job: borrowing.as_ref().map(|borrowing| borrowing.job),
             log_id: engine.log_id().clone(),
             destination: Arc::clone(&config.destination),
             engine: Arc::clone(&engine),
@@ -141,6 +153,9 @@ impl Lane {
             room_at: None,
             last_error: String::new(),
             stopping: false,
+            loans: Loans::default(),
+            borrowing,
+            asking: None,
         }
     }
 
@@ -151,6 +166,9 @@ impl Lane {
     ) {
         match self.work(&mut orders, &stop).await {
             Ok(()) => tracing::debug!(lane = %self.config.name, "the lane has stopped"),
+            Err(QueueError::NoLane { .. }) if self.borrowing.is_some() => {
+                tracing::debug!(lane = %self.config.name, "the replay has ended, and its lane with it");
+            }
             // The queue says so itself; here it is only the end of the lane.
             Err(error @ (QueueError::Closed | QueueError::Failed { .. })) => {
                 tracing::debug!(lane = %self.config.name, error = %Chain(&error), "the lane ends");
@@ -168,6 +186,8 @@ impl Lane {
     ) -> Result<(), QueueError> {
         loop {
             let wake = self.advance().await?;
+            let returned = Loans::returned(self.loans.returns());
+            let follows = !self.stopping && self.borrowing.is_none();
             if self.stopping && self.flights.is_empty() && self.settling.is_idle() {
                 return Ok(());
             }
@@ -182,7 +202,10 @@ impl Lane {
                 page = next_of(&mut self.reading) => self.take_page(page)?,
                 answer = next_of(&mut self.checking) => self.checked(answer),
                 Some(order) = orders.recv() => self.obey(order).await?,
-                changed = self.head.changed(), if !self.stopping => {
+                permit = next_of(&mut self.asking) => self.granted(permit),
+                () = returned => {}
+                // A replay's stretch of the log ends before the head.
+                changed = self.head.changed(), if follows => {
                     changed.map_err(|_| QueueError::Closed)?;
                 }
                 () = sleep_until(wake) => {}
@@ -197,6 +220,7 @@ impl Lane {
         if !self.stopping {
             self.refresh_secrets(&mut wake);
             self.start_flights(&mut wake);
+            self.lend(&mut wake);
         }
         self.flush_skipped(&mut wake);
         self.detach_slow();

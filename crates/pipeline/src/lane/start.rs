@@ -39,6 +39,9 @@ impl Lane {
             let at = self.moment();
             match self.health.mode(self.flights.len(), at) {
                 Mode::Wait(until) => return soonest(wake, until),
+                Mode::Probe if !self.may_attempt(self.has_anything()) => {
+                    return self.begin_reading(wake);
+                }
                 Mode::Probe => return self.start_probe(wake, at),
                 Mode::Send => {}
             }
@@ -55,6 +58,10 @@ impl Lane {
             // Before anything is taken, so that a batch fills while it waits.
             if let Err(wait) = self.health.pace.ready(at.now) {
                 return soonest(wake, Some(at.now + wait));
+            }
+            if !self.may_attempt(self.has_work(at)) {
+                soonest(wake, self.doubts.held(self.reader.next_seq(), at.now));
+                return self.wake_for_retry(wake, at);
             }
             let Some(work) = self.next_work(wake, at.wall, at.now) else {
                 // A batch that is filling has made room for another page.
@@ -89,7 +96,18 @@ impl Lane {
         if let Some(head) = self.retries.take_due(wall) {
             return Some(Work::Retry(head));
         }
-        if let Some(due) = self.retries.next_due() {
+        // What a replay brought back goes below all that is live.
+        let behind = self.has_read_all() || !fresh_allowed;
+        if behind && let Some(head) = self.retries.take_due_of_job(wall) {
+            return Some(Work::Retry(head));
+        }
+        self.wake_for_retry(wake, Moment { wall, now });
+        None
+    }
+
+    /// Notes when the next retry is due, if it is not yet.
+    fn wake_for_retry(&mut self, wake: &mut Option<Instant>, Moment { wall, now }: Moment) {
+        if let Some(due) = self.retries.next_due_later(wall) {
             let lag = self.search_lag.unwrap_or_default();
             let wait_max = self.config.settings.retry.wait_max().max(lag);
             if due.since(wall) > wait_max {
@@ -98,11 +116,22 @@ impl Lane {
             }
             soonest(wake, Some(now + self.clock.until(due, wait_max)));
         }
-        None
+    }
+
+    /// Whether there may be something to send now.
+    fn has_work(&self, at: Moment) -> bool {
+        let held = self.doubts.held(self.reader.next_seq(), at.now).is_some();
+        let fresh = self.reader.has_events() && !held && self.health.is_active();
+        fresh || self.retries.next_due().is_some_and(|due| due <= at.wall)
+    }
+
+    /// Whether there is anything left to send, now or later.
+    fn has_anything(&self) -> bool {
+        self.reader.has_events() || !self.has_read_all() || self.retries.next_due().is_some()
     }
 
     fn next_fresh(&mut self, wake: &mut Option<Instant>, now: Instant) -> Option<Vec<Arc<Event>>> {
-        let more_to_come = self.reading.is_some() || self.reader.cursor() < *self.head.borrow();
+        let more_to_come = !self.has_read_all();
         match self.reader.next(&self.config.settings.batch, more_to_come, now) {
             Next::Batch(events) => Some(events),
             Next::Filling(deadline) => {
@@ -164,7 +193,6 @@ impl Lane {
     fn start(&mut self, work: Work) -> u64 {
         let number = self.next_flight;
         self.next_flight += 1;
-        self.health.pace.spend(1);
         let first = work.id();
         let (origin, events, count) = match work {
             Work::Retry(head) => (Origin::Retry(head), Vec::new(), head.members as usize),
@@ -173,11 +201,14 @@ impl Lane {
                 (Origin::Log, events, count)
             }
         };
+        // A replay's rate counts events; a lane's counts attempts.
+        self.health.pace.spend(if self.borrowing.is_some() { count as u32 } else { 1 });
+        let _permit = self.take_permit();
         let in_doubt = self.doubts.take(&origin, first, count);
         let active_ms = self.active_now();
         let plan =
             Plan { number, origin: origin.clone(), events: events.clone(), in_doubt, active_ms };
-        self.flights.insert(number, InFlight { origin, events, count, landed: false });
+        self.flights.insert(number, InFlight { origin, events, count, landed: false, _permit });
         let task = self.tasks.spawn(Arc::clone(&self.craft).fly(plan));
         self.flight_of_task.insert(task.id(), number);
         number

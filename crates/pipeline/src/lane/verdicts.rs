@@ -33,7 +33,7 @@ impl Lane {
     fn has_other_than_suspects(&self) -> bool {
         self.reader.has_events()
             || self.reading.is_some()
-            || self.reader.cursor() < *self.head.borrow()
+            || self.reader.cursor() < self.log_end()
             || self.retries.any_other(|seq| self.health.suspects.contains(seq))
     }
 

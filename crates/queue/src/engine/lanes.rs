@@ -16,7 +16,7 @@ use crate::{
     },
     error::QueueError,
     spans::Spans,
-    types::{LaneOpen, Start, StoredState},
+    types::{LaneOpen, Start, StoredState, job_of_lane},
 };
 
 pub(super) fn open(
@@ -27,6 +27,10 @@ pub(super) fn open(
 ) -> Result<LaneOpen, QueueError> {
     group.reserve(state, 1)?;
     if !state.lanes.contains_key(name) {
+        // A job's lane comes with its job, and not again.
+        if job_of_lane(name.as_str()).is_some() {
+            return Err(QueueError::NoLane { lane: name.to_string() });
+        }
         let (position, before) = match start {
             Start::New => (state.meta.next_seq, state.meta.events_total),
             Start::All => {
