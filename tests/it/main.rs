@@ -21,5 +21,6 @@ mod overflow;
 mod pacing;
 mod receivers;
 mod render;
+mod replay_log;
 mod secrecy;
 mod shutdown;

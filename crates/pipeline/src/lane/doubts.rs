@@ -1,11 +1,15 @@
 //! What may have been under way when the last run ended uncleanly.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use holdfast_model::{Seq, Timestamp};
+use holdfast_queue::LaneOpen;
 use tokio::time::Instant;
 
-use crate::lane::{flight::Origin, retries::Retries};
+use crate::{
+    lane::{flight::Origin, health::Moment, retries::Retries},
+    settings::LaneSettings,
+};
 
 /// No mark is written before sending, so it is a window: the first events that the log gives
 /// again, and the first records that were due.
@@ -17,6 +21,33 @@ pub(super) struct Doubts {
     records: HashSet<Seq>,
     /// Before this a search would miss what the last run made.
     hold_until: Option<Instant>,
+}
+
+/// Takes in what the last run left: the records' due times, and what of it is in doubt.
+pub(super) fn at_start(
+    retries: &mut Retries,
+    opened: &LaneOpen,
+    settings: &LaneSettings,
+    head: Seq,
+    search_lag: Option<Duration>,
+    at: Moment,
+) -> Doubts {
+    let mut doubts = match opened.unclean {
+        true => Doubts::new(retries, at.wall, settings.in_flight_max(), head),
+        false => Doubts::default(),
+    };
+    retries.clamp(at.wall, settings.retry.wait_max());
+    let Some(lag) = search_lag else { return doubts };
+    let until = at.wall.saturating_add(lag);
+    if opened.unclean {
+        doubts = doubts.searchable(retries, at.now + lag);
+    }
+    for head in opened.retries.iter().filter(|head| opened.unclean || head.in_doubt) {
+        // What was due later than the lag was stored so for a doubt that is older than this run.
+        let held = if opened.unclean { until } else { head.due.min(until) };
+        retries.hold(head.id, held);
+    }
+    doubts
 }
 
 impl Doubts {
@@ -55,8 +86,6 @@ impl Doubts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

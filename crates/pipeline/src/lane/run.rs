@@ -20,10 +20,10 @@ use crate::{
     clock::Clock,
     lane::{
         Command, JobLane, LaneConfig, LaneView,
-        doubts::Doubts,
+        doubts::{self, Doubts},
         flight::{Craft, Landing},
         flights::Flights,
-        health::Health,
+        health::{Health, Moment},
         loans::{Borrowing, Loans, Permit},
         reader::Reader,
         retries::Retries,
@@ -94,22 +94,10 @@ impl Lane {
         let mut retries = Retries::new(borrowing.is_none());
         opened.retries.iter().for_each(|head| retries.add(*head));
         let search_lag = config.destination.search_lag();
-        let window = config.settings.in_flight_max();
-        let mut doubts = match opened.unclean {
-            true => Doubts::new(&retries, wall, window, *engine.head().borrow()),
-            false => Doubts::default(),
-        };
-        retries.clamp(wall, config.settings.retry.wait_max());
-        if let Some(lag) = search_lag {
-            let until = wall.saturating_add(lag);
-            if opened.unclean {
-                doubts = doubts.searchable(&retries, now + lag);
-            }
-            for head in opened.retries.iter().filter(|head| opened.unclean || head.in_doubt) {
-                let due = if opened.unclean { until } else { head.due.min(until) };
-                retries.hold(head.id, due);
-            }
-        }
+        let head = *engine.head().borrow();
+        let at = Moment { wall, now };
+        let doubts =
+            doubts::at_start(&mut retries, &opened, &config.settings, head, search_lag, at);
         let craft = Arc::new(Craft {
             lane: config.name.clone(),
             key_lane: borrowing.as_ref().map_or(&config.name, |b| &b.live_name).clone(),

@@ -14,6 +14,7 @@ mod intake;
 mod orders;
 mod poison;
 mod replay;
+mod replay_own;
 mod retries;
 mod rig;
 mod throttling;
