@@ -79,6 +79,10 @@ fn job(lane: &Name) -> JobRecord {
         progress: JobProgress::default(),
         cursor: Some(dead_id(lane, 75)),
         ended_at: None,
+        owner: None,
+        log: None,
+        lane_end: None,
+        problem: String::new(),
     }
 }
 
