@@ -4,7 +4,7 @@
 //! Promises: a secret that changes in its file is used from the next request on; no answer's
 //! excerpt repeats one. Does not promise any meaning of an answer: that is the vendor's file.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use holdfast_model::{
     Chain, DeliveryError, Reason, Secret,
@@ -39,6 +39,17 @@ const FRAMING: [HeaderName; 10] = [
     header::UPGRADE,
     header::USER_AGENT,
 ];
+
+/// See [`holdfast_model::Destination::search_lag`].
+pub(crate) const SEARCH_LAG: Setting = Setting::new(
+    "search_lag",
+    "\"15s\"",
+    "How long a search there may miss what was just made. An event that may have arrived (no answer came, or the gateway was killed) is searched for, and made again if it is not there, no earlier than this. 0s to 1h.",
+);
+
+pub(crate) fn search_lag(section: &Section<'_>) -> Duration {
+    section.duration(&SEARCH_LAG, Duration::ZERO..=Duration::from_secs(3600))
+}
 
 /// One vendor's API.
 #[derive(Debug)]

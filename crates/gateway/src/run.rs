@@ -229,7 +229,8 @@ impl Core {
         let lock = Arc::clone(&self.jobs_lock);
         let jobs = Jobs::new(self.queue(), self.clock.clone(), lanes, wake, lock);
         let jobs = jobs.telling(self.operator.clone());
-        self.stages.rest_tasks.spawn(jobs.run(self.stages.rest.clone()));
+        // Replays have lanes of their own, which stop as the others do.
+        self.stages.lane_tasks.spawn(jobs.run(self.stages.lanes.clone()));
         let upkeep = Upkeep {
             engine: Arc::clone(&self.engine),
             clock: self.clock.clone(),

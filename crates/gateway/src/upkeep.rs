@@ -52,7 +52,7 @@ impl Upkeep {
 
     /// Gives up what a lane without a destination holds, after its time.
     async fn end_orphan(&self, lane: &LaneSummary) {
-        let orphaned = !lane.open && !self.lanes.contains(&lane.name);
+        let orphaned = lane.job.is_none() && !lane.open && !self.lanes.contains(&lane.name);
         if !orphaned || self.clock.now().since(lane.last_open_at) <= ORPHAN_KEEP {
             return;
         }

@@ -23,7 +23,8 @@ pub struct Member {
     pub event: Arc<Event>,
     /// Which try this is, counted from 1, across restarts.
     pub attempt: u32,
-    /// An earlier try may have arrived: it was sent and never answered.
+    /// An earlier try may have arrived: it was sent and never answered, or, where the destination
+    /// can search, answered with a fault that may have come behind the work.
     pub in_doubt: bool,
 }
 
@@ -64,6 +65,13 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// Asks the remote system whether our credentials still work, where it has such a call.
     /// `None`: it has none, and a lane must find out with an event.
     async fn check(&self) -> Option<Result<(), DeliveryError>> {
+        None
+    }
+
+    /// How long this destination's search may miss what was just made there. An event that may
+    /// have arrived is tried again no earlier, and then searched for. `None`: it does not search,
+    /// or its remote system dedupes.
+    fn search_lag(&self) -> Option<Duration> {
         None
     }
 

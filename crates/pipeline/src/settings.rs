@@ -40,7 +40,7 @@ const IN_DOUBT: Setting = Setting::new(
     "in_doubt",
     "\"resend\"",
     "What to do with an event that was sent and never answered, where the destination can neither \
-     dedupe nor be searched: \"resend\" or \"dead_letter\".",
+     dedupe nor be searched: \"resend\" or \"dead_letter\". One with `search_lag` is searched.",
 );
 const START: Setting = Setting::new(
     "start",

@@ -44,6 +44,12 @@ pub enum Verdict {
 pub enum RetryWait {
     Schedule,
     Server(Duration),
+    /// It may have arrived, and the search that would show it lags: after the schedule's wait,
+    /// this lag, or what the server asked for, whichever is longest.
+    Search {
+        lag: Duration,
+        asked: Duration,
+    },
     /// Pending, and due when the lane may send again: the attempt says nothing about the event.
     Lane,
 }
@@ -72,6 +78,8 @@ pub struct Facts {
     /// Longest wait that a server may ask for.
     pub server_wait_max: Duration,
     pub in_doubt: InDoubt,
+    /// The destination searches for what may have arrived, and its search lags so long.
+    pub search_lag: Option<Duration>,
     /// `retry.max_age` is over for this event.
     pub too_old: bool,
     /// Another member of the same attempt was taken, so the credentials are good.
@@ -90,7 +98,8 @@ pub fn verdict(outcome: &Outcome, facts: &Facts) -> Verdict {
         Reason::TooLarge => return Verdict::Dead(DeadReason::TooLarge),
         Reason::Render => return Verdict::Dead(DeadReason::Render),
         Reason::Forbidden if facts.others_delivered => return Verdict::Dead(DeadReason::Forbidden),
-        Reason::InDoubt if facts.in_doubt == InDoubt::DeadLetter => {
+        // Where it can be searched for, nobody needs to guess.
+        Reason::InDoubt if facts.in_doubt == InDoubt::DeadLetter && facts.search_lag.is_none() => {
             return Verdict::Dead(DeadReason::InDoubt);
         }
         // The event is fine and the lane is not: it waits with the lane, and does not age.
@@ -107,7 +116,29 @@ pub fn verdict(outcome: &Outcome, facts: &Facts) -> Verdict {
             RetryWait::Schedule
         }
     };
+    let wait = match facts.search_lag {
+        Some(lag) if may_have_arrived(failure.reason, true) => RetryWait::Search {
+            lag,
+            asked: match wait {
+                RetryWait::Server(asked) => asked,
+                RetryWait::Schedule | RetryWait::Search { .. } | RetryWait::Lane => Duration::ZERO,
+            },
+        },
+        _ => wait,
+    };
     if facts.too_old { Verdict::Dead(DeadReason::TooOld) } else { Verdict::Retry { wait } }
+}
+
+/// Whether the event may have arrived although its attempt failed like this.
+pub fn may_have_arrived(reason: Reason, searches: bool) -> bool {
+    match reason {
+        Reason::InDoubt => true,
+        // A fault may come behind the work; where that can be looked up, it is.
+        Reason::ServerFault | Reason::BadAnswer => searches,
+        Reason::Dns | Reason::Connect | Reason::Tls | Reason::Throttled => false,
+        Reason::Unauthorized | Reason::Forbidden | Reason::Misconfigured => false,
+        Reason::Refused | Reason::TooLarge | Reason::Render => false,
+    }
 }
 
 /// What a whole answer says about the lane.
@@ -177,6 +208,7 @@ mod tests {
         Facts {
             server_wait_max: HOUR,
             in_doubt: InDoubt::Resend,
+            search_lag: None,
             too_old: false,
             others_delivered: false,
         }
@@ -211,6 +243,21 @@ mod tests {
         let wait = RetryWait::Server(HOUR);
         assert_eq!(verdict(&Outcome::Failed(day.clone()), &facts()), Verdict::Retry { wait });
         assert_eq!(signal(&day, HOUR, Duration::ZERO), Signal::Throttled(HOUR));
+    }
+
+    #[test]
+    fn what_may_have_arrived_waits_until_a_search_would_show_it() {
+        let lag = Duration::from_secs(15);
+        let searching = Facts { search_lag: Some(lag), in_doubt: InDoubt::DeadLetter, ..facts() };
+        let asked = Duration::ZERO;
+        for reason in [Reason::InDoubt, Reason::BadAnswer] {
+            let wait = RetryWait::Search { lag, asked };
+            assert_eq!(decide(reason, searching), Verdict::Retry { wait }, "{reason:?}");
+        }
+        let wait = RetryWait::Search { lag, asked: Duration::from_secs(7) };
+        assert_eq!(decide(Reason::ServerFault, searching), Verdict::Retry { wait });
+        let wait = RetryWait::Schedule;
+        assert_eq!(decide(Reason::Connect, searching), Verdict::Retry { wait }, "nothing was sent");
     }
 
     #[test]

@@ -43,7 +43,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{Ledger, LogId, Name, Seq};
+use holdfast_model::{Ledger, LogId, Name, Seq, Timestamp};
 use tokio::sync::watch;
 
 /// What the pipeline needs of a queue. Only what a clustered engine can do idempotently, too.
@@ -135,8 +135,22 @@ pub trait QueueEngine: Send + Sync {
     /// Where one event stands in every lane, and in the dead letters of sources.
     async fn trace(&self, seq: Seq) -> Result<Vec<Trace>, QueueError>;
 
-    /// Stores a job, new or changed. A new one (`id` 0) is given its id.
+    /// Stores a job, new or changed. A new one (`id` 0) is given its id, and its own lane where it
+    /// needs one. One that has ended stays as it ended.
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError>;
+
+    /// Ends a job, unless it has ended, and takes its own lane away.
+    async fn end_job(
+        &self,
+        id: u64,
+        how: JobState,
+        problem: String,
+        at: Timestamp,
+    ) -> Result<Option<JobRecord>, QueueError>;
+
+    /// Makes retry records of the job's own lane from dead letters, which stay. At most
+    /// [`DEAD_STEP_MAX`].
+    async fn copy_dead(&self, ids: Vec<DeadId>, job: u64) -> Result<Vec<RetryHead>, QueueError>;
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, QueueError>;
 

@@ -105,6 +105,12 @@ impl Receiver {
         lock(&self.shared.inner).exchanges.clone()
     }
 
+    /// Those from this number on.
+    pub(crate) fn exchanges_from(&self, number: usize) -> Vec<Exchange> {
+        let inner = lock(&self.shared.inner);
+        inner.exchanges.get(number..).map(<[_]>::to_vec).unwrap_or_default()
+    }
+
     pub(crate) fn count(&self) -> usize {
         lock(&self.shared.inner).exchanges.len()
     }

@@ -76,7 +76,7 @@ pub(crate) struct Lanes {
 }
 
 impl LedgerView {
-    fn new(ledger: &Ledger, in_flight_of_log: u64, held: u64) -> Self {
+    pub(crate) fn new(ledger: &Ledger, in_flight_of_log: u64, held: u64) -> Self {
         // A moment apart from the ledger, so bounded by it.
         let in_flight = in_flight_of_log.min(ledger.unsettled);
         let held = held.min(ledger.unsettled - in_flight);
@@ -102,7 +102,8 @@ impl Api {
     /// Every lane in the store; those without a destination are orphans.
     pub(crate) async fn lane_views(&self) -> Result<Vec<Lane>, QueueError> {
         let mut views = Vec::new();
-        for summary in self.engine.lanes() {
+        // A replay's own lane is shown with its job.
+        for summary in self.engine.lanes().into_iter().filter(|lane| lane.job.is_none()) {
             views.push(self.lane_view(&summary).await?);
         }
         Ok(views)
@@ -200,7 +201,8 @@ pub(crate) async fn show(
 
 async fn one(api: &Api, name: &str) -> Result<Json<Lane>, Problem> {
     let lanes = api.engine.lanes();
-    let Some(summary) = lanes.iter().find(|lane| lane.name.as_str() == name) else {
+    let mut lanes = lanes.iter().filter(|lane| lane.job.is_none());
+    let Some(summary) = lanes.find(|lane| lane.name.as_str() == name) else {
         return Err(Problem::new(Kind::NotFound, format!("there is no destination `{name}`")));
     };
     Ok(Json(api.lane_view(summary).await?))
@@ -282,7 +284,8 @@ pub(crate) async fn purge(
 ) -> Result<Json<Lane>, Problem> {
     let lanes = api.engine.lanes();
     let missing = || Problem::new(Kind::NotFound, format!("there is no destination `{name}`"));
-    let lane = lanes.iter().find(|lane| lane.name.as_str() == name).ok_or_else(missing)?;
+    let is_it = |lane: &&LaneSummary| lane.job.is_none() && lane.name.as_str() == name;
+    let lane = lanes.iter().find(is_it).ok_or_else(missing)?;
     if lane.open || api.lanes.contains(&lane.name) {
         let detail = format!("`{name}` is configured; only what an orphan holds can be purged");
         return Err(Problem::new(Kind::NotAllowed, detail));

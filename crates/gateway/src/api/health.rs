@@ -95,7 +95,9 @@ impl Api {
     /// The lanes that hold back more than they may; without any, those that are furthest behind,
     /// which is what keeps a full log from being trimmed.
     fn holding_lanes(&self) -> Vec<String> {
-        let lanes = self.engine.lanes();
+        let mut lanes = self.engine.lanes();
+        // Replays give way before the queue is full.
+        lanes.retain(|lane| lane.job.is_none());
         let Some(lowest) = lanes.iter().map(|lane| lane.position).min() else { return Vec::new() };
         let name = |lane: &holdfast_queue::LaneSummary| {
             let state = self

@@ -1,6 +1,6 @@
-//! `/v1/replays`: jobs that send dead letters again.
+//! `/v1/replays`: jobs that send dead letters, or a stretch of the log, again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -9,11 +9,13 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use holdfast_model::{Name, Timestamp, units};
-use holdfast_pipeline::jobs;
-use holdfast_queue::{DeadId, JobProgress, JobRecord, JobState, QueueEngine};
+use holdfast_model::{EventId, Name, Seq, Timestamp, units};
+use holdfast_pipeline::{LaneHandle, jobs};
+use holdfast_queue::{
+    DeadId, JobProgress, JobRecord, JobState, LogStretch, QueueEngine, QueueError, job_of_lane,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{
@@ -21,10 +23,14 @@ use super::{
     auth::Caller,
     body,
     dead_letters::Filter,
+    destinations::LedgerView,
     extract::Path,
     openapi::Nothing,
     problem::{self, Kind, Problem},
 };
+
+/// Replays that may be under way at once: each has memory of its own.
+const RUNNING_MAX: usize = 32;
 
 /// What to send again, and where to
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -32,16 +38,23 @@ use super::{
 #[schema(as = ReplayRequest, example = json!({"from": "dead_letters",
     "filter": {"destination": "siem", "reason": "refused"}, "rate": "10/s", "dry_run": true}))]
 pub(crate) struct Request {
+    /// `"dead_letters"` or `"log"`.
     #[serde(default)]
-    #[schema(pattern = "^dead_letters$")]
+    #[schema(pattern = "^(dead_letters|log)$")]
     from: Option<String>,
+    /// Of dead letters as in their list; of the log the keys of `when`, and `since`, `until`,
+    /// `first`, `last`.
     #[serde(default)]
-    filter: Filter,
+    #[schema(value_type = Object, required = false)]
+    filter: Map<String, Value>,
     #[serde(default)]
     destination: Option<String>,
     /// As many as this: `10/s`, `30/min`. Without it as fast as it goes.
     #[serde(default)]
     rate: Option<String>,
+    /// Send also what the destination's own `when` would not let pass. Only of the log.
+    #[serde(default)]
+    ignore_when: bool,
     #[serde(default)]
     dry_run: bool,
     #[serde(skip)]
@@ -59,24 +72,33 @@ impl Request {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Replay, example = json!({"id": 3, "state": "running", "destination": "siem",
     "created_at": "2026-03-10T06:11:28.189Z", "ended_at": null, "total": 40, "done": 12,
-    "delivered": 11, "duplicate": 0, "failed": 1}))]
+    "delivered": 11, "duplicate": 0, "failed": 1, "from": "dead_letters"}))]
 pub(crate) struct View {
     id: u64,
-    #[schema(value_type = String, pattern = "^(running|paused|cancelled|done)$")]
+    #[schema(value_type = String, pattern = "^(running|paused|cancelled|done|failed)$")]
     state: JobState,
+    #[schema(value_type = String, pattern = "^(dead_letters|log)$")]
+    from: &'static str,
     #[schema(value_type = String)]
     destination: Name,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
     ended_at: Option<Timestamp>,
-    /// Dead letters that matched when the job was made.
+    /// Events that matched when the job was made.
     total: u64,
-    /// Of those, how many have been settled again.
+    /// Of those, how many have been settled.
     done: u64,
     delivered: u64,
     duplicate: u64,
     failed: u64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    problem: String,
+    /// The lane that the job has for itself, while it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lane: Option<OwnLane>,
 }
 
 /// What a rehearsed replay would send again
@@ -102,12 +124,30 @@ pub(crate) struct Replays {
     data: Vec<View>,
 }
 
-impl From<JobRecord> for View {
-    fn from(job: JobRecord) -> Self {
+/// The lane that a replay has for itself
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReplayLane)]
+struct OwnLane {
+    /// Also the `destination` of the job's dead letters.
+    #[schema(value_type = String)]
+    name: Name,
+    #[schema(value_type = String)]
+    state: &'static str,
+    reason: String,
+    ledger: LedgerView,
+}
+
+impl View {
+    async fn of(api: &Api, job: JobRecord) -> Result<Self, Problem> {
+        let lane = match job.own_lane() {
+            Some(name) => own_lane(api, name).await?,
+            None => None,
+        };
         let JobProgress { delivered, duplicate, failed } = job.progress;
-        Self {
+        Ok(Self {
             id: job.id,
             state: job.state,
+            from: if job.log.is_some() { "log" } else { "dead_letters" },
             destination: job.lane,
             created_at: job.created_at,
             ended_at: job.ended_at,
@@ -116,8 +156,23 @@ impl From<JobRecord> for View {
             delivered,
             duplicate,
             failed,
-        }
+            problem: job.problem,
+            lane,
+        })
     }
+}
+
+async fn own_lane(api: &Api, name: Name) -> Result<Option<OwnLane>, Problem> {
+    let lanes = api.engine.lanes();
+    let Some(summary) = lanes.into_iter().find(|lane| lane.name == name) else { return Ok(None) };
+    let ledger = match api.engine.ledger(&name).await {
+        Ok(ledger) => LedgerView::new(&ledger, 0, 0),
+        // It has ended just now.
+        Err(QueueError::NoLane { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let (state, reason) = (summary.state.state.as_str(), summary.state.reason);
+    Ok(Some(OwnLane { name, state, reason, ledger }))
 }
 
 /// Starts a replay
@@ -131,6 +186,8 @@ impl From<JobRecord> for View {
             request with this key.", body = NotStarted),
         (status = 202, description = "The new job.", body = View),
         (status = 404, description = "There is no such destination.",
+         body = problem::Body, content_type = "application/problem+json"),
+        (status = 409, description = "Too many replays are under way.",
          body = problem::Body, content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another replay.",
          body = problem::Body, content_type = "application/problem+json"),
@@ -152,69 +209,187 @@ pub(crate) async fn create(
     headers: &HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let bad = |detail: &str| Problem::new(Kind::BadRequest, detail);
-    let key = idempotency_key(headers)?;
-    if request.from.as_deref().is_some_and(|from| from != "dead_letters") {
-        return Err(bad(
-            "`from` must be \"dead_letters\"; a replay of the log is not in this version",
-        ));
-    }
-    let mut query = request.filter.query()?;
-    let owner = request.only.as_ref().map(|id| id.owner.clone());
-    let lane = owner.or(request.filter.destination.clone()).or(request.destination.clone());
-    let Some(lane) = lane else { return Err(bad("`destination` is missing")) };
-    if request.destination.as_ref().is_some_and(|other| *other != lane) {
-        return Err(bad("a replay to another destination is not in this version"));
-    }
-    let running = Name::new(&lane).ok().filter(|name| api.lanes.contains(name));
-    let Some(name) = running else {
-        let detail = format!("there is no destination `{lane}` that could send it again");
-        return Err(Problem::new(Kind::NotFound, detail));
-    };
-    query.owner = Some(lane.clone());
-    let rate = request.rate.as_deref().map(units::parse_rate).transpose().map_err(bad)?;
-    let total = match request.only {
-        Some(_) => 1,
-        None => jobs::count(&*api.engine, &query).await?,
-    };
-    if request.dry_run {
-        return Ok(Json(Rehearsal { total, dry_run: true }).into_response());
-    }
     let text = json!({ "request": &request, "only": &request.only }).to_string();
-    let _guard = api.jobs_lock.lock().await;
-    if let Some(key) = &key
-        && let Some(job) = same_key(api, who, key).await?
-    {
-        if job.request != text {
-            let detail = "the Idempotency-Key was used for another replay";
-            return Err(Problem::new(Kind::KeyReused, detail));
-        }
-        return Ok((StatusCode::OK, Json(View::from(job))).into_response());
+    let key = idempotency_key(headers)?;
+    // Before anything is counted, and again when nobody else can come between.
+    if let Some(answer) = repeated(api, who, key.as_deref(), &text).await? {
+        return Ok(answer);
     }
-    let job = JobRecord {
+    let mut job = match request.from.as_deref() {
+        Some("log") => of_log(api, &request).await?,
+        None | Some("dead_letters") => of_dead_letters(api, &request).await?,
+        Some(_) => return Err(bad("`from` must be \"dead_letters\" or \"log\"")),
+    };
+    if let Some(rate) = &request.rate {
+        let rate = units::parse_rate(rate).map_err(|problem| bad(format!("`rate`: {problem}")))?;
+        (job.rate_count, job.rate_per) = (rate.count, rate.per);
+    }
+    if request.dry_run {
+        return Ok(Json(Rehearsal { total: job.total, dry_run: true }).into_response());
+    }
+    let _guard = api.jobs_lock.lock().await;
+    if let Some(answer) = repeated(api, who, key.as_deref(), &text).await? {
+        return Ok(answer);
+    }
+    let jobs = api.engine.jobs().await?;
+    if jobs.iter().filter(|job| !job.state.has_ended()).count() >= RUNNING_MAX {
+        let detail = format!("{RUNNING_MAX} replays have not ended yet; no more at once");
+        return Err(Problem::new(Kind::NotAllowed, detail));
+    }
+    (job.request, job.idempotency_key) = (text, key.map(|key| scoped(who, &key)));
+    let job = api.engine.put_job(job).await?;
+    api.note(who, "replay", &job.id.to_string(), job.request.clone()).await;
+    api.jobs_wake.notify_one();
+    Ok((StatusCode::ACCEPTED, Json(View::of(api, job).await?)).into_response())
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(Kind::BadRequest, detail.into())
+}
+
+/// The answer to a request whose key was used before.
+async fn repeated(
+    api: &Api,
+    who: &str,
+    key: Option<&str>,
+    text: &str,
+) -> Result<Option<Response>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    let Some(job) = same_key(api, who, key).await? else { return Ok(None) };
+    if job.request != text {
+        let detail = "the Idempotency-Key was used for another replay";
+        return Err(Problem::new(Kind::KeyReused, detail));
+    }
+    Ok(Some((StatusCode::OK, Json(View::of(api, job).await?)).into_response()))
+}
+
+/// The lane of a destination that is there.
+fn target(api: &Api, name: &str) -> Result<(Name, LaneHandle), Problem> {
+    let missing = || {
+        let detail = format!("there is no destination `{name}` that could send it again");
+        Problem::new(Kind::NotFound, detail)
+    };
+    let name = Name::new(name).map_err(|_| missing())?;
+    let lane = api.lanes.get(&name).ok_or_else(missing)?;
+    Ok((name, lane))
+}
+
+/// A job to a destination, about nothing yet.
+fn new_job(api: &Api, lane: Name) -> JobRecord {
+    JobRecord {
         id: 0,
         state: JobState::Running,
         created_at: api.clock.now(),
-        request: text,
-        idempotency_key: key.map(|key| scoped(who, &key)),
-        lane: name,
-        reason: query.reason,
-        since: query.since,
-        until: query.until,
-        rule_id: query.rule_id,
-        only: request.only.map(|id| id.seq),
-        rate_count: rate.map_or(0, |rate| rate.count),
-        rate_per: rate.map(|rate| rate.per).unwrap_or_default(),
-        total,
+        request: String::new(),
+        idempotency_key: None,
+        lane,
+        reason: None,
+        since: None,
+        until: None,
+        rule_id: None,
+        only: None,
+        rate_count: 0,
+        rate_per: Duration::ZERO,
+        total: 0,
         moved: 0,
         progress: JobProgress::default(),
         cursor: None,
         ended_at: None,
+        owner: None,
+        log: None,
+        lane_end: None,
+        problem: String::new(),
+    }
+}
+
+async fn of_dead_letters(api: &Api, request: &Request) -> Result<JobRecord, Problem> {
+    if request.ignore_when {
+        return Err(bad("`ignore_when` is for a replay of the log: dead letters pass no filter"));
+    }
+    let filter = Value::Object(request.filter.clone());
+    let filter: Filter =
+        serde_json::from_value(filter).map_err(|error| bad(format!("`filter`: {error}")))?;
+    let mut query = filter.query()?;
+    let only = request.only.as_ref().map(|id| id.owner.clone());
+    let owner = only.or(query.owner.clone()).or(request.destination.clone());
+    let Some(owner) = owner else { return Err(bad("`destination` is missing")) };
+    if owner.contains('.') {
+        let detail = "what a source could not read was never an event, and cannot be sent";
+        return Err(bad(detail));
+    }
+    // What died in a replay goes again to where that replay sent it.
+    let destination = match (&request.destination, job_of_lane(&owner)) {
+        (Some(destination), _) => destination.clone(),
+        (None, Some(id)) => {
+            let jobs = api.engine.jobs().await?;
+            let job = jobs.into_iter().find(|job| job.id == id);
+            let missing = || bad("`destination` is missing, and that replay is forgotten");
+            job.ok_or_else(missing)?.lane.to_string()
+        }
+        (None, None) => owner.clone(),
     };
-    let job = api.engine.put_job(job).await?;
-    api.note(who, "replay", &job.id.to_string(), job.request.clone()).await;
-    api.jobs_wake.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(View::from(job))).into_response())
+    let (name, _) = target(api, &destination)?;
+    query.owner = Some(owner.clone());
+    let total = match request.only {
+        Some(_) => 1,
+        None => jobs::count(&*api.engine, &query).await?,
+    };
+    Ok(JobRecord {
+        reason: query.reason,
+        since: query.since,
+        until: query.until,
+        rule_id: query.rule_id,
+        only: request.only.as_ref().map(|id| id.seq),
+        total,
+        owner: (owner != name.as_str()).then_some(owner),
+        ..new_job(api, name)
+    })
+}
+
+async fn of_log(api: &Api, request: &Request) -> Result<JobRecord, Problem> {
+    let Some(destination) = &request.destination else {
+        return Err(bad("`destination` is missing"));
+    };
+    let (name, lane) = target(api, destination)?;
+    let mut conditions = request.filter.clone();
+    let mut word = |name: &str| match conditions.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(bad(format!("`{name}` must be a text"))),
+    };
+    let time = |name: &str, text: Option<String>| match text {
+        None => Ok(None),
+        Some(text) => Timestamp::parse(&text)
+            .map(Some)
+            .ok_or_else(|| bad(format!("`{name}` is \"{text}\", but must be an RFC 3339 time"))),
+    };
+    let event = |name: &str, text: Option<String>| match text {
+        None => Ok(None),
+        Some(text) => match text.parse::<EventId>() {
+            Ok(id) if id.log == *api.engine.log_id() => Ok(Some(id.seq)),
+            _ => Err(bad(format!(
+                "`{name}` is \"{text}\", but must be the id of an event of this log"
+            ))),
+        },
+    };
+    let (since, until) = (time("since", word("since")?)?, time("until", word("until")?)?);
+    let (first, last) = (event("first", word("first")?)?, event("last", word("last")?)?);
+    let when = (!request.ignore_when).then(|| lane.filter());
+    let filter = jobs::filter_of(&conditions, since, until, when.as_ref())
+        .map_err(|faults| bad(format!("`filter`: {}", faults.join("; "))))?;
+    let (from, to) = (first.unwrap_or(0), last.map_or(Seq::MAX, |last| last.saturating_add(1)));
+    let found = jobs::survey(&*api.engine, from, to, &filter).await?;
+    // No more of the log than it takes: it is kept for as long as the replay needs it.
+    let from = found.first.unwrap_or(from);
+    let to = found.last.map_or(from, |last| last + 1);
+    let filter = Value::Object(conditions).to_string();
+    Ok(JobRecord {
+        since,
+        until,
+        total: found.total,
+        log: Some(LogStretch { from, to, filter, ignore_when: request.ignore_when }),
+        ..new_job(api, name)
+    })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -243,7 +418,11 @@ async fn same_key(api: &Api, who: &str, key: &str) -> Result<Option<JobRecord>, 
 )]
 pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Replays>, Problem> {
     let jobs = api.engine.jobs().await?;
-    Ok(Json(Replays { data: jobs.into_iter().rev().map(View::from).collect() }))
+    let mut data = Vec::new();
+    for job in jobs.into_iter().rev() {
+        data.push(View::of(&api, job).await?);
+    }
+    Ok(Json(Replays { data }))
 }
 
 async fn find(api: &Api, id: &str) -> Result<JobRecord, Problem> {
@@ -263,7 +442,8 @@ pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    Ok(Json(View::from(find(&api, &id).await?)).into_response())
+    let job = find(&api, &id).await?;
+    Ok(Json(View::of(&api, job).await?).into_response())
 }
 
 /// Pauses, resumes or cancels a replay
@@ -307,5 +487,5 @@ pub(crate) async fn act(
     let job = api.engine.put_job(job).await?;
     api.note(&who, &format!("{action} replay"), &id, String::new()).await;
     api.jobs_wake.notify_one();
-    Ok(Json(View::from(job)).into_response())
+    Ok(Json(View::of(&api, job).await?).into_response())
 }

@@ -77,7 +77,7 @@ pub(crate) async fn test(
     Path(name): Path<String>,
     _: Nothing,
 ) -> Result<Json<Outcome>, Problem> {
-    let config = api.lane(&name)?.config();
+    let config = Arc::clone(api.lane(&name)?.config());
     let Ok(_permit) = api.tests.try_acquire() else {
         return Err(Problem::new(Kind::NotAllowed, format!("{TESTS_MAX} tests are under way")));
     };

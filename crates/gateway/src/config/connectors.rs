@@ -73,6 +73,12 @@ fn check_renamed(tables: &[(&str, Section<'_>)]) {
 
 fn read_destination(text: &str, section: &Section<'_>, dead_bytes_max: u64) -> Option<LaneConfig> {
     let name = names::check(section, "", text);
+    if holdfast_queue::job_of_lane(text).is_some() {
+        section.fault(
+            "",
+            format!("the lane of replay job `{text}` could have this name; take another"),
+        );
+    }
     let settings = LaneSettings::read(section);
     let kind = names::choose(section, &DESTINATION_TYPE, destinations::CATALOG, |kind| kind.name)?;
     check_batches(section, &settings, kind);

@@ -5,6 +5,7 @@
 //! which the verdict says.
 
 mod expression;
+mod json;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ mod tests;
 use std::{ops::RangeInclusive, sync::Arc};
 
 use holdfast_model::{
-    Event, Kind,
+    Event, Kind, Timestamp,
     settings::{Section, Setting},
 };
 
@@ -39,6 +40,10 @@ pub struct Filter {
     expression: Option<Arc<Expression>>,
     /// The source of the canaries that are addressed to this lane: they pass, whatever else is set.
     canaries: Option<Arc<str>>,
+    /// When it must have been received: from, and before.
+    received: (Option<Timestamp>, Option<Timestamp>),
+    /// Another filter that must hold too.
+    also: Option<Arc<Filter>>,
 }
 
 /// What a filter says of an event.
@@ -82,16 +87,51 @@ impl Default for Filter {
             fields: Vec::new(),
             expression: None,
             canaries: None,
+            received: (None, None),
+            also: None,
         }
     }
 }
 
 impl Filter {
+    /// What both let pass.
+    pub fn and(self, other: Self) -> Self {
+        match self.also.clone() {
+            None => Self { also: Some(Arc::new(other)), ..self },
+            Some(also) => {
+                let also = Arc::unwrap_or_clone(also).and(other);
+                Self { also: Some(Arc::new(also)), ..self }
+            }
+        }
+    }
+
+    /// Only what was received in this time.
+    pub fn received(self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+        Self { received: (since, until), ..self }
+    }
+
     /// Whether the event goes to the lane. The cheap conditions are judged first.
     pub fn judge(&self, event: &Event) -> Verdict {
         if event.kind == Kind::Canary && self.canaries.as_ref() == Some(&event.source) {
             return Verdict::Passes;
         }
+        let (since, until) = self.received;
+        let in_time = since.is_none_or(|since| event.received_at >= since)
+            && until.is_none_or(|until| event.received_at < until);
+        if !in_time {
+            return Verdict::Filtered;
+        }
+        match (self.judge_alone(event), &self.also) {
+            (Verdict::Filtered, _) => Verdict::Filtered,
+            (verdict, None) => verdict,
+            (verdict, Some(also)) => match also.judge(event) {
+                Verdict::Passes => verdict,
+                other => other,
+            },
+        }
+    }
+
+    fn judge_alone(&self, event: &Event) -> Verdict {
         let plain = self.kinds.contains(&event.kind)
             && self.conditions.iter().all(|condition| condition.holds(event));
         if !plain {
@@ -170,7 +210,7 @@ impl Filter {
             }
         });
         section.finish();
-        Self { kinds, conditions, fields, expression, canaries: None }
+        Self { kinds, conditions, fields, expression, ..Self::default() }
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Now<'a> {
     pub(super) wall: Timestamp,
     pub(super) active_ms: u64,
     pub(super) dice: f64,
+    /// See [`holdfast_model::Destination::search_lag`].
+    pub(super) search_lag: Option<Duration>,
     /// The lane waits for a person, so a refusal says nothing about the event.
     pub(super) parked: bool,
     /// Whether the dead letters have no room, so that what would die waits instead.
@@ -84,6 +86,7 @@ pub(super) fn decide(
         ended_at: now.wall,
         first_active_ms,
         order: if *origin == Origin::Express { &Order::None } else { &settings.order },
+        searches: now.search_lag.is_some(),
     };
     let facts = facts(landing, first_active_ms, settings, now);
     let dead_full = OnceCell::new();
@@ -151,6 +154,7 @@ fn facts(landing: &Landing, first_active_ms: u64, settings: &LaneSettings, now: 
     Facts {
         server_wait_max: settings.retry.server_wait_max,
         in_doubt: settings.in_doubt,
+        search_lag: now.search_lag,
         too_old: age > settings.retry.age_max,
         others_delivered: landing.members.iter().any(is_delivered),
     }
@@ -166,6 +170,9 @@ fn duration(
     match wait {
         RetryWait::Schedule => backoff::wait(retry.initial, retry.max, tries, now.dice),
         RetryWait::Server(wait) => wait.max(backoff::WAIT_MIN),
+        RetryWait::Search { lag, asked } => {
+            backoff::wait(retry.initial, retry.max, tries, now.dice).max(lag).max(asked)
+        }
         RetryWait::Lane => Duration::ZERO,
     }
 }

@@ -28,8 +28,11 @@ use crate::{
 /// What every flight of a lane shares.
 pub(super) struct Craft {
     pub(super) lane: Name,
-    /// The name in idempotency keys: the lane's, or an older one of it.
+    /// The name in idempotency keys: the lane's, or an older one of it; a replay's lane sends under
+    /// that of its destination.
     pub(super) keyed_as: Name,
+    /// The replay whose own lane this is.
+    pub(super) job: Option<u64>,
     pub(super) log_id: LogId,
     pub(super) destination: Arc<dyn Destination>,
     pub(super) engine: Arc<dyn QueueEngine>,
@@ -79,6 +82,7 @@ pub(super) struct Past {
     pub(super) tries: u32,
     pub(super) attempts: Vec<AttemptNote>,
     pub(super) first_active_ms: Option<u64>,
+    pub(super) in_doubt: bool,
     pub(super) job: Option<u64>,
 }
 
@@ -102,7 +106,7 @@ pub(super) struct Landing {
 impl Craft {
     pub(super) async fn fly(self: Arc<Self>, plan: Plan) -> Landing {
         let mut landing = Landing::of(plan.number, Vec::new(), self.clock.now());
-        let (past, events, in_doubt) = match self.load(plan).await {
+        let (past, events) = match self.load(plan).await {
             Ok(loaded) => loaded,
             Err(error) => return Landing { unreadable: Some(error), ..landing },
         };
@@ -113,12 +117,13 @@ impl Craft {
                 self.metrics.wait_seconds.observe(waited.as_secs_f64());
             }
         }
-        if in_doubt && self.in_doubt == InDoubt::DeadLetter {
+        let searches = self.destination.search_lag().is_some();
+        if past.in_doubt && self.in_doubt == InDoubt::DeadLetter && !searches {
             let why = "the gateway stopped while it may have been under way";
             landing.members = unknown(events, why);
             return Landing { past, ..landing };
         }
-        let members = events.iter().map(|event| self.member(event, &past, in_doubt)).collect();
+        let members = events.iter().map(|event| self.member(event, &past)).collect();
         let sent = salvo::send(members, self.poison_limit, &*self).await;
         Landing {
             past,
@@ -130,31 +135,39 @@ impl Craft {
         }
     }
 
-    async fn load(&self, plan: Plan) -> Result<(Past, Vec<Arc<Event>>, bool), QueueError> {
+    async fn load(&self, plan: Plan) -> Result<(Past, Vec<Arc<Event>>), QueueError> {
         let Origin::Retry(head) = plan.origin else {
-            let past = Past { first_active_ms: Some(plan.active_ms), ..Past::default() };
-            return Ok((past, plan.events, plan.in_doubt));
+            let past = Past {
+                first_active_ms: Some(plan.active_ms),
+                in_doubt: plan.in_doubt,
+                job: self.job,
+                ..Past::default()
+            };
+            return Ok((past, plan.events));
         };
         let Some(record) = self.engine.retry(&self.lane, head.id).await? else {
-            return Ok((Past::default(), Vec::new(), false));
+            return Ok((Past::default(), Vec::new()));
         };
         let past = Past {
             tries: record.tries,
             attempts: record.attempts,
             first_active_ms: Some(record.first_active_ms),
+            in_doubt: record.in_doubt || plan.in_doubt,
             job: record.job,
         };
         let events = record.members.iter().map(|stored| Arc::new(stored.to_event())).collect();
-        Ok((past, events, record.in_doubt || plan.in_doubt))
+        Ok((past, events))
     }
 
-    fn member(&self, event: &Arc<Event>, past: &Past, in_doubt: bool) -> Member {
+    fn member(&self, event: &Arc<Event>, past: &Past) -> Member {
         let id = self.log_id.event(event.seq);
-        let key = match storm::is_summary(event) {
-            true => summary_key(&id, &self.keyed_as),
-            false => delivery_key(&id, &self.keyed_as, None),
+        let key = match (storm::is_summary(event), self.job) {
+            (false, job) => delivery_key(&id, &self.keyed_as, job),
+            (true, None) => summary_key(&id, &self.keyed_as),
+            (true, Some(job)) => format!("{}.r{job}", summary_key(&id, &self.keyed_as)),
         };
-        Member { id, key, event: Arc::clone(event), attempt: past.tries + 1, in_doubt }
+        let (event, attempt, in_doubt) = (Arc::clone(event), past.tries + 1, past.in_doubt);
+        Member { id, key, event, attempt, in_doubt }
     }
 
     fn count(&self, results: &Answer) {

@@ -8,7 +8,10 @@ use std::{
 use holdfast_model::{Event, Seq};
 use holdfast_queue::Slots;
 
-use crate::{lane::flight::Origin, order::Taken};
+use crate::{
+    lane::{flight::Origin, loans::Permit},
+    order::Taken,
+};
 
 /// See the module header. Counts what it holds, because that is asked for at every turn.
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ pub(super) struct InFlight {
     pub(super) count: usize,
     /// Its outcome is known and waits to be stored.
     pub(super) landed: bool,
+    /// What a live lane lent for it.
+    pub(super) _permit: Option<Permit>,
 }
 
 impl InFlight {

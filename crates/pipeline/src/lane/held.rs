@@ -44,6 +44,14 @@ impl Held {
         self.slots[slot].push_back(event);
     }
 
+    /// The number of the oldest.
+    pub(super) fn first(&self) -> Option<Seq> {
+        if self.count == 0 {
+            return None;
+        }
+        self.slots.iter().filter_map(|events| events.front()).map(|event| event.seq).min()
+    }
+
     /// The oldest whose slot is free.
     pub(super) fn pop_free(&mut self, blocked: Slots) -> Option<(Arc<Event>, Slots)> {
         self.pop_where(|slots, _| !slots.overlaps(blocked))

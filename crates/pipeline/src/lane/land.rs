@@ -53,6 +53,7 @@ impl Lane {
             wall: at.wall,
             active_ms: self.active_now(),
             dice,
+            search_lag: self.search_lag,
             parked: self.health.state().is_parked(),
             dead_full: &|| self.dead_full(),
         };

@@ -25,6 +25,7 @@ mod flights;
 mod health;
 mod held;
 mod land;
+mod loans;
 mod notices;
 mod orders;
 mod overflow;
@@ -51,9 +52,11 @@ use holdfast_queue::{QueueEngine, QueueError, RetryHead, StoredState};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::loans::Permit;
 use crate::{
     canary,
     clock::Clock,
+    filter::Filter,
     metrics::Metrics,
     operator::Operator,
     settings::{LaneSettings, OnOverflow},
@@ -100,12 +103,22 @@ pub struct LaneView {
     pub canary_ended: Seq,
 }
 
+/// What makes a lane a replay's own: it has a name of its own in the queue, sends to another lane's
+/// destination under that one's name, and below it.
+#[derive(Clone, Debug)]
+pub(crate) struct JobLane {
+    pub(crate) id: u64,
+    /// Where its stretch of the log ends.
+    pub(crate) end: Seq,
+    pub(crate) live: LaneHandle,
+}
+
 /// A running lane.
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
+    /// What the lane was made of.
+    config: Arc<LaneConfig>,
     view: Arc<Mutex<LaneView>>,
-    /// What the lane works with just now.
-    config: Arc<Mutex<LaneConfig>>,
     commands: mpsc::Sender<Command>,
     pending_max: u64,
     pub on_overflow: OnOverflow,
@@ -122,6 +135,10 @@ pub(crate) enum Command {
     },
     RetryNow {
         done: oneshot::Sender<()>,
+    },
+    /// A replay's lane asks for the right to one attempt.
+    Lend {
+        reply: oneshot::Sender<Permit>,
     },
     /// A parked or open lane tries at once. A pause stays.
     TryNow {
@@ -146,9 +163,25 @@ impl LaneHandle {
         self.lock().clone()
     }
 
-    /// What the lane works with just now.
-    pub fn config(&self) -> LaneConfig {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What the lane was made of.
+    pub fn config(&self) -> &Arc<LaneConfig> {
+        &self.config
+    }
+
+    /// Its `when`.
+    pub fn filter(&self) -> Filter {
+        self.config.settings.filter.clone()
+    }
+
+    /// Waits for the right to one attempt; for ever when the lane has stopped.
+    pub(crate) async fn borrow(&self) -> Permit {
+        let (reply, answer) = oneshot::channel();
+        if self.send(Command::Lend { reply }).await.is_ok()
+            && let Ok(permit) = answer.await
+        {
+            return permit;
+        }
+        std::future::pending().await
     }
 
     fn lock(&self) -> MutexGuard<'_, LaneView> {
@@ -229,6 +262,19 @@ pub async fn open_telling(
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
     config.settings.filter.pass_canaries(canary::source(&config.name));
+    open_for(config, None, engine, clock, metrics, operator, stop).await
+}
+
+/// The same for a replay's own lane, which the queue has made with the job.
+pub(crate) async fn open_for(
+    config: LaneConfig,
+    job: Option<JobLane>,
+    engine: Arc<dyn QueueEngine>,
+    clock: Clock,
+    metrics: &Metrics,
+    operator: Operator,
+    stop: CancellationToken,
+) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
     let mut opened = engine.open_lane(&config.name, config.settings.start).await?;
     let level = config.settings.express_level;
     if opened.express.level() != level {
@@ -252,14 +298,15 @@ pub async fn open_telling(
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
     let handle = LaneHandle {
         view: Arc::new(Mutex::new(view)),
-        config: Arc::new(Mutex::new(config.clone())),
+        config: Arc::new(config.clone()),
         commands,
         pending_max: config.settings.retry.pending_max,
         on_overflow: config.settings.on_overflow,
         canary: config.settings.canary,
     };
     let notices = notices::Notices::new(operator, &opened.state);
-    let mut lane = run::Lane::new(config, engine, clock, metrics, opened, Arc::clone(&handle.view));
+    let view = Arc::clone(&handle.view);
+    let mut lane = run::Lane::new(config, job, engine, clock, metrics, opened, view);
     lane.notices = notices;
     Ok((handle, lane.run(orders, stop)))
 }

@@ -40,6 +40,11 @@ impl Lane {
                 self.expire_to(to);
                 return Ok(());
             }
+            Command::Lend { reply } => {
+                self.loans.ask(reply);
+                self.advance().await?;
+                return Ok(());
+            }
             Command::Revived { heads, done } => {
                 heads.into_iter().for_each(|head| self.retries.add(head));
                 done

@@ -31,6 +31,8 @@ pub(super) const PAGE_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Class {
     pub(super) express: bool,
     pub(super) boundaries: Arc<[Boundary]>,
+    /// A replay's stretch of the log ends here.
+    pub(super) until: Option<Seq>,
 }
 
 /// What a reader asks about every event of its class.
@@ -122,6 +124,7 @@ impl Reader {
 
     /// How far there is something for this reader.
     pub(super) fn end(&self, head: Seq) -> Seq {
+        let head = self.class.until.map_or(head, |until| until.min(head));
         match self.class.boundaries.last() {
             Some(Boundary { from, level: None }) if self.class.express => head.min(*from),
             _ => head,
@@ -141,6 +144,13 @@ impl Reader {
     /// Whether there are events that were read and not handed out.
     pub(super) fn has_events(&self) -> bool {
         !self.buffer.is_empty() || !self.batch.is_empty() || self.held.count() > 0
+    }
+
+    /// The number of the first of them.
+    pub(super) fn next_seq(&self) -> Option<Seq> {
+        let of_buffer = || self.buffer.front().map(|(event, _)| event.seq);
+        let next = self.batch.first().map(|event| event.seq).or_else(of_buffer);
+        [next, self.held.first()].into_iter().flatten().min()
     }
 
     /// Where the next page begins.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use holdfast_model::{DeadReason, Event, Reason, Seq, Timestamp};
+use holdfast_model::{DeadReason, Event, Seq, Timestamp};
 use holdfast_queue::{
     AttemptNote, DeadLetter, JobProgress, RetryRecord, Settle, Slots, Span, StoredEvent,
     keep_attempt,
@@ -11,7 +11,7 @@ use holdfast_queue::{
 use crate::{
     lane::flight::Past,
     order::Order,
-    settlement::{Failure, Outcome},
+    settlement::{self, Failure, Outcome},
 };
 
 /// Uncompressed bytes of one retry record. A larger batch is kept, and sent again, in parts.
@@ -31,6 +31,8 @@ pub(super) struct Attempt<'a> {
     pub(super) ended_at: Timestamp,
     pub(super) first_active_ms: u64,
     pub(super) order: &'a Order,
+    /// The destination can search for what may have arrived.
+    pub(super) searches: bool,
 }
 
 impl Attempt<'_> {
@@ -52,7 +54,11 @@ impl Attempt<'_> {
             tries: self.past.tries + u32::from(tried),
             attempts: attempts.clone(),
             first_active_ms: self.first_active_ms,
-            in_doubt: failure.is_some_and(|failure| failure.reason == Reason::InDoubt),
+            // A doubt stays until the event is settled: what failed since was not that try.
+            in_doubt: self.past.in_doubt
+                || failure.is_some_and(|failure| {
+                    settlement::may_have_arrived(failure.reason, self.searches)
+                }),
             job: self.past.job,
             slots: Slots::NONE,
         };

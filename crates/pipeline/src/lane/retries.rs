@@ -1,7 +1,7 @@
 //! The retry records of a lane, by due time. In memory only their heads.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -14,17 +14,39 @@ use crate::order::Taken;
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     by_due: BTreeSet<(Timestamp, Seq)>,
+    /// The same of what replays brought back, where that goes below the rest.
+    by_due_of_jobs: BTreeSet<(Timestamp, Seq)>,
+    jobs_below: bool,
     /// By when their oldest member was received: it is shown at every turn of the lane's loop.
     by_age: BTreeSet<(Timestamp, Seq)>,
     heads: BTreeMap<Seq, RetryHead>,
     taken: Taken,
     members: u64,
+    /// Those in doubt must not be tried before: a search would miss them.
+    not_before: HashMap<Seq, Timestamp>,
 }
 
 impl Retries {
+    /// `jobs_below`: what replays brought back goes below the rest.
+    pub(super) fn new(jobs_below: bool) -> Self {
+        Self { jobs_below, ..Self::default() }
+    }
+
+    fn queue(&mut self, head: &RetryHead) -> &mut BTreeSet<(Timestamp, Seq)> {
+        match head.job {
+            Some(_) if self.jobs_below => &mut self.by_due_of_jobs,
+            Some(_) | None => &mut self.by_due,
+        }
+    }
+
+    /// In the order in which they are due, those of replays last.
+    fn in_order(&self) -> impl Iterator<Item = (Timestamp, Seq)> + '_ {
+        self.by_due.iter().chain(&self.by_due_of_jobs).copied()
+    }
+
     pub(super) fn add(&mut self, head: RetryHead) {
         self.remove(head.id);
-        self.by_due.insert((head.due, head.id));
+        self.queue(&head).insert((head.due, head.id));
         self.by_age.insert((head.oldest, head.id));
         self.members += u64::from(head.members);
         self.taken.add(head.slots);
@@ -33,11 +55,26 @@ impl Retries {
 
     pub(super) fn remove(&mut self, id: Seq) -> Option<RetryHead> {
         let head = self.heads.remove(&id)?;
-        self.by_due.remove(&(head.due, id));
+        self.queue(&head).remove(&(head.due, id));
         self.by_age.remove(&(head.oldest, id));
         self.members -= u64::from(head.members);
         self.taken.remove(head.slots);
+        self.not_before.remove(&id);
         Some(head)
+    }
+
+    /// Whatever makes the record due earlier, it is not tried before then.
+    pub(super) fn hold(&mut self, id: Seq, until: Timestamp) {
+        let Some(mut head) = self.heads.get(&id).copied() else { return };
+        self.not_before.insert(id, until);
+        self.queue(&head).remove(&(head.due, id));
+        head.due = head.due.max(until);
+        self.queue(&head).insert((head.due, id));
+        self.heads.insert(id, head);
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = Seq> + '_ {
+        self.heads.keys().copied()
     }
 
     /// Events in the records, those in flight not counted.
@@ -49,9 +86,18 @@ impl Retries {
         self.by_age.first().map(|(oldest, _)| *oldest)
     }
 
-    /// When the first is due.
+    /// When the first is due; one that a replay brought back only when there is no other.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.by_due.first().map(|(due, _)| *due)
+        let first = self.by_due.first().or_else(|| self.by_due_of_jobs.first());
+        first.map(|(due, _)| *due)
+    }
+
+    /// When the next is due of those that are not due now.
+    pub(super) fn next_due_later(&self, now: Timestamp) -> Option<Timestamp> {
+        let later = (Timestamp(now.0.saturating_add(1)), 0);
+        let next = |queue: &BTreeSet<(Timestamp, Seq)>| queue.range(later..).next().copied();
+        let nexts = [next(&self.by_due), next(&self.by_due_of_jobs)];
+        nexts.into_iter().flatten().map(|(due, _)| due).min()
     }
 
     /// Takes one that is due.
@@ -60,10 +106,22 @@ impl Retries {
         if due > now { None } else { self.remove(id) }
     }
 
-    /// Takes the first, due or not, but `other_than` only when there is no other.
-    pub(super) fn take_any(&mut self, other_than: Option<Seq>) -> Option<RetryHead> {
-        let mut ids = self.by_due.iter().map(|(_, id)| *id);
-        let id = ids.find(|id| Some(*id) != other_than)?;
+    /// Takes one that a replay brought back and that is due.
+    pub(super) fn take_due_of_job(&mut self, now: Timestamp) -> Option<RetryHead> {
+        let (due, id) = *self.by_due_of_jobs.first()?;
+        if due > now { None } else { self.remove(id) }
+    }
+
+    /// Takes the first, due or not, but `other_than` only when there is no other, and none that
+    /// must wait.
+    pub(super) fn take_any(
+        &mut self,
+        other_than: Option<Seq>,
+        now: Timestamp,
+    ) -> Option<RetryHead> {
+        let held = |id: &Seq| self.not_before.get(id).is_some_and(|until| *until > now);
+        let fits = |id: &Seq| Some(*id) != other_than && !held(id);
+        let id = self.in_order().map(|(_, id)| id).find(fits)?;
         self.remove(id)
     }
 
@@ -86,25 +144,28 @@ impl Retries {
         steps_aside: impl Fn(Seq) -> bool,
     ) -> impl Iterator<Item = &RetryHead> {
         let mut blocked = busy;
-        let of_order = self.heads.values().scan((), move |(), head| {
+        let of_order = self.heads.values().map(move |head| {
             let is_free = !head.slots.overlaps(blocked);
             if !steps_aside(head.id) {
                 blocked = blocked.with(head.slots);
             }
-            // With every slot blocked only records without any could still go.
-            Some((is_free, head))
+            (is_free, head)
         });
         of_order.filter_map(|(is_free, head)| is_free.then_some(head))
     }
 
-    /// Takes the oldest that is free in its order and that `may` go.
+    /// Takes the oldest that is free in its order and that `may` go, and none that must wait.
     pub(super) fn take_first(
         &mut self,
         busy: Slots,
+        now: Timestamp,
         steps_aside: impl Fn(Seq) -> bool,
         may: impl Fn(&RetryHead) -> bool,
     ) -> Option<RetryHead> {
-        let id = self.free(busy, steps_aside).find(|head| may(head))?.id;
+        let held = |id: &Seq| self.not_before.get(id).is_some_and(|until| *until > now);
+        let mut free = self.free(busy, steps_aside);
+        let id = free.find(|head| may(head) && !held(&head.id))?.id;
+        drop(free);
         self.remove(id)
     }
 
@@ -121,7 +182,7 @@ impl Retries {
     /// them, as many as hold `members_max` events.
     pub(super) fn first_due(&self, now: Timestamp, members_max: usize) -> HashSet<Seq> {
         let mut members = 0;
-        let due = self.by_due.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id);
+        let due = self.in_order().filter(|(due, _)| *due <= now).map(|(_, id)| id);
         due.take_while(|id| {
             let fits = members < members_max;
             members += self.heads.get(id).map_or(0, |head| head.members as usize);
@@ -141,20 +202,24 @@ impl Retries {
 
     /// Makes everything due.
     pub(super) fn due_now(&mut self, now: Timestamp) {
-        self.reschedule(|head| head.due.min(now));
+        self.reschedule(now);
     }
 
     /// After a start or a jump of the clock nothing waits longer than `wait_max`.
     pub(super) fn clamp(&mut self, now: Timestamp, wait_max: Duration) {
         let latest = now.saturating_add(wait_max);
-        self.reschedule(|head| head.due.min(latest));
+        self.not_before.values_mut().for_each(|until| *until = (*until).min(latest));
+        self.reschedule(latest);
     }
 
-    fn reschedule(&mut self, due: impl Fn(&RetryHead) -> Timestamp) {
+    fn reschedule(&mut self, latest: Timestamp) {
         self.by_due.clear();
-        for (id, head) in &mut self.heads {
-            head.due = due(head);
-            self.by_due.insert((head.due, *id));
+        self.by_due_of_jobs.clear();
+        for mut head in std::mem::take(&mut self.heads).into_values() {
+            let held = self.not_before.get(&head.id).copied().unwrap_or_default();
+            head.due = head.due.min(latest).max(held);
+            self.queue(&head).insert((head.due, head.id));
+            self.heads.insert(head.id, head);
         }
     }
 }
@@ -164,9 +229,15 @@ mod tests {
     use super::*;
 
     fn head(id: Seq, due: u64) -> RetryHead {
-        let slots = Slots::NONE;
-        let (due, oldest) = (Timestamp(due), Timestamp(id));
-        RetryHead { id, members: 2, due, oldest, job: None, slots }
+        RetryHead {
+            id,
+            members: 2,
+            due: Timestamp(due),
+            oldest: Timestamp(id),
+            in_doubt: false,
+            job: None,
+            slots: Slots::NONE,
+        }
     }
 
     #[test]
@@ -176,8 +247,8 @@ mod tests {
         assert_eq!(retries.members(), 6);
         assert_eq!(retries.take_due(Timestamp(29)), None);
         assert_eq!(retries.take_due(Timestamp(30)).map(|head| head.id), Some(2));
-        assert_eq!(retries.take_any(Some(1)).map(|head| head.id), Some(3));
-        assert_eq!(retries.take_any(Some(1)), None);
+        assert_eq!(retries.take_any(Some(1), Timestamp(0)).map(|head| head.id), Some(3));
+        assert_eq!(retries.take_any(Some(1), Timestamp(0)), None);
         assert_eq!((retries.members(), retries.oldest()), (2, Some(Timestamp(1))));
     }
 
@@ -190,18 +261,16 @@ mod tests {
             .for_each(|head| retries.add(head));
         assert_eq!(retries.slots(), Slots(0b11));
         assert_eq!(retries.next_due_in_order(Slots::NONE, |_| false), Some(Timestamp(20)));
+        let now = Timestamp(1_000);
         let due = |now| move |head: &RetryHead| head.due <= Timestamp(now);
-        assert_eq!(retries.take_first(Slots::NONE, |_| false, due(19)), None);
-        assert_eq!(retries.take_first(Slots(0b10), |_| false, due(50)), None, "busy");
-        assert_eq!(
-            retries.take_first(Slots::NONE, |_| false, due(50)).map(|head| head.id),
-            Some(3)
-        );
-        assert_eq!(
-            retries.take_first(Slots::NONE, |id| id == 1, due(50)).map(|head| head.id),
-            Some(2)
-        );
+        assert_eq!(retries.take_first(Slots::NONE, now, |_| false, due(19)), None);
+        assert_eq!(retries.take_first(Slots(0b10), now, |_| false, due(50)), None, "busy");
+        let id = |head: Option<RetryHead>| head.map(|head| head.id);
+        assert_eq!(id(retries.take_first(Slots::NONE, now, |_| false, due(50))), Some(3));
+        assert_eq!(id(retries.take_first(Slots::NONE, now, |id| id == 1, due(50))), Some(2));
         assert_eq!(retries.slots_but(|id| id == 4), Slots(0b01));
+        retries.hold(1, Timestamp(2_000));
+        assert_eq!(retries.take_first(Slots::NONE, now, |_| false, |_| true), None, "held");
     }
 
     #[test]
@@ -220,5 +289,22 @@ mod tests {
         retries.add(head(1, 1_000_000));
         retries.clamp(Timestamp(1_000), Duration::from_secs(5));
         assert_eq!(retries.next_due(), Some(Timestamp(6_000)));
+    }
+
+    #[test]
+    fn what_a_search_would_miss_is_tried_early_by_nobody() {
+        let mut retries = Retries::default();
+        [head(1, 50), head(2, 90)].into_iter().for_each(|head| retries.add(head));
+        retries.hold(1, Timestamp(70));
+        retries.due_now(Timestamp(40));
+        assert_eq!(retries.next_due(), Some(Timestamp(40)));
+        assert_eq!(retries.take_any(Some(2), Timestamp(69)), None);
+        assert_eq!(retries.take_due(Timestamp(69)).map(|head| head.id), Some(2));
+        assert_eq!(retries.take_due(Timestamp(69)), None);
+        assert_eq!(retries.take_any(None, Timestamp(70)).map(|head| head.id), Some(1));
+        retries.add(head(1, 50));
+        retries.hold(1, Timestamp(1_000_000));
+        retries.clamp(Timestamp(100), Duration::from_secs(1));
+        assert_eq!(retries.next_due(), Some(Timestamp(1_100)), "the clock has jumped");
     }
 }

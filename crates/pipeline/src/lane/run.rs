@@ -3,10 +3,11 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use holdfast_model::{Chain, Seq};
+use holdfast_model::{Chain, Name, Seq};
 use holdfast_queue::{LaneOpen, QueueEngine, QueueError, Slots};
 use tokio::{
     sync::{mpsc, watch},
@@ -18,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     lane::{
-        Command, LaneConfig, LaneView,
-        doubts::Doubts,
+        Command, JobLane, LaneConfig, LaneView,
+        doubts::{self, Doubts},
         flight::{Craft, Landing},
         flights::Flights,
-        health::Health,
+        health::{Health, Moment},
+        loans::{Borrowing, Loans, Permit},
         notices::Notices,
         retries::Retries,
         store::Settling,
@@ -50,6 +52,7 @@ pub(super) struct Lane {
     pub(super) retries: Retries,
     pub(super) retry_turn: bool,
     pub(super) doubts: Doubts,
+    pub(super) search_lag: Option<Duration>,
     pub(super) tasks: JoinSet<Landing>,
     pub(super) flight_of_task: HashMap<Id, u64>,
     pub(super) flights: Flights,
@@ -72,11 +75,16 @@ pub(super) struct Lane {
     /// The newest canary whose end is known.
     pub(super) canary_ended: Seq,
     pub(super) stopping: bool,
+    pub(super) loans: Loans,
+    /// Of a replay's own lane.
+    pub(super) borrowing: Option<Borrowing>,
+    pub(super) asking: Option<BoxFuture<'static, Permit>>,
 }
 
 impl Lane {
     pub(super) fn new(
         config: LaneConfig,
+        job: Option<JobLane>,
         engine: Arc<dyn QueueEngine>,
         clock: Clock,
         metrics: &Metrics,
@@ -85,16 +93,21 @@ impl Lane {
     ) -> Self {
         let (wall, now) = (clock.now(), Instant::now());
         let metrics = metrics.lane(config.name.as_str());
-        let mut retries = Retries::default();
+        let borrowing = job.map(|job| {
+            let live_name = job.live.config().name.clone();
+            Borrowing::new(job.id, job.live, live_name, job.end)
+        });
+        let mut retries = Retries::new(borrowing.is_none());
         opened.retries.iter().for_each(|head| retries.add(*head));
-        let doubts = match opened.unclean {
-            true => Doubts::new(&retries, wall, config.settings.in_flight_max()),
-            false => Doubts::default(),
-        };
-        retries.clamp(wall, config.settings.retry.wait_max());
+        let search_lag = config.destination.search_lag();
+        let head = *engine.head().borrow();
+        let at = Moment { wall, now };
+        let doubts =
+            doubts::at_start(&mut retries, &opened, &config.settings, head, search_lag, at);
         let craft = Arc::new(Craft {
             lane: config.name.clone(),
-            keyed_as: opened.keyed_as.clone().unwrap_or_else(|| config.name.clone()),
+            keyed_as: keyed_as(&config.name, &opened, borrowing.as_ref()),
+            job: borrowing.as_ref().map(|borrowing| borrowing.job),
             log_id: engine.log_id().clone(),
             destination: Arc::clone(&config.destination),
             engine: Arc::clone(&engine),
@@ -105,7 +118,7 @@ impl Lane {
             in_doubt: config.settings.in_doubt,
         });
         Self {
-            normal: Way::normal(&opened),
+            normal: Way::normal(&opened, borrowing.as_ref().map(|borrowing| borrowing.end)),
             express: Way::express(&opened.express),
             storm: Storm::new(config.settings.storm.clone(), opened.windows),
             parting: Slots::NONE,
@@ -114,6 +127,7 @@ impl Lane {
             active_ms: opened.active_ms,
             retries,
             doubts,
+            search_lag,
             config,
             engine,
             clock,
@@ -136,6 +150,9 @@ impl Lane {
             notices: Notices::default(),
             canary_ended: 0,
             stopping: false,
+            loans: Loans::default(),
+            borrowing,
+            asking: None,
         }
     }
 
@@ -146,6 +163,9 @@ impl Lane {
     ) {
         match self.work(&mut orders, &stop).await {
             Ok(()) => tracing::debug!(lane = %self.config.name, "the lane has stopped"),
+            Err(QueueError::NoLane { .. }) if self.borrowing.is_some() => {
+                tracing::debug!(lane = %self.config.name, "the replay has ended, and its lane with it");
+            }
             // The queue says so itself; here it is only the end of the lane.
             Err(error @ (QueueError::Closed | QueueError::Failed { .. })) => {
                 tracing::debug!(lane = %self.config.name, error = %Chain(&error), "the lane ends");
@@ -163,6 +183,8 @@ impl Lane {
     ) -> Result<(), QueueError> {
         loop {
             let wake = self.advance().await?;
+            let returned = Loans::returned(self.loans.returns());
+            let follows = !self.stopping && self.borrowing.is_none();
             if self.stopping && self.flights.is_empty() && self.settling.is_idle() {
                 return Ok(());
             }
@@ -179,7 +201,10 @@ impl Lane {
                 }
                 answer = next_of(&mut self.checking) => self.checked(answer),
                 Some(order) = orders.recv() => self.obey(order).await?,
-                changed = self.head.changed(), if !self.stopping => {
+                permit = next_of(&mut self.asking) => self.granted(permit),
+                () = returned => {}
+                // A replay's stretch of the log ends before the head.
+                changed = self.head.changed(), if follows => {
                     changed.map_err(|_| QueueError::Closed)?;
                 }
                 () = sleep_until(wake) => {}
@@ -195,6 +220,7 @@ impl Lane {
             self.refresh_secrets(&mut wake);
             self.read_what_expires(&mut wake);
             self.start_flights(&mut wake);
+            self.lend(&mut wake);
         }
         self.end_windows(&mut wake);
         self.flush_skipped(&mut wake);
@@ -209,6 +235,12 @@ impl Lane {
         self.show();
         Ok(wake)
     }
+}
+
+/// The name in idempotency keys.
+fn keyed_as(name: &Name, opened: &LaneOpen, borrowing: Option<&Borrowing>) -> Name {
+    let own = || opened.keyed_as.clone().unwrap_or_else(|| name.clone());
+    borrowing.map_or_else(own, |borrowing| borrowing.live_name.clone())
 }
 
 pub(super) fn soonest(wake: &mut Option<Instant>, at: Option<Instant>) {

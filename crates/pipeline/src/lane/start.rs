@@ -43,7 +43,10 @@ impl Lane {
             let at = self.moment();
             match self.health.mode(self.flights.len(), at) {
                 Mode::Wait(until) => return soonest(wake, until),
-                Mode::Probe => return self.start_probe(at.now),
+                Mode::Probe if !self.may_attempt(self.has_anything()) => {
+                    return self.begin_reading(wake);
+                }
+                Mode::Probe => return self.start_probe(wake, at),
                 Mode::Send => {}
             }
             self.look_for_room(at);
@@ -60,6 +63,10 @@ impl Lane {
             if let Err(wait) = self.health.pace.ready(at.now) {
                 return soonest(wake, Some(at.now + wait));
             }
+            if !self.may_attempt(self.has_work(at)) {
+                soonest(wake, self.held_for_search(false, at.now));
+                return self.wake_for_retry(wake, at);
+            }
             let Some(work) = self.next_work(wake, at.wall, at.now) else {
                 // A batch that is filling has made room for another page.
                 return self.begin_reading(wake);
@@ -75,10 +82,18 @@ impl Lane {
         wall: Timestamp,
         now: Instant,
     ) -> Option<Work> {
-        let fresh_allowed = self.health.is_active();
-        if fresh_allowed && let Some(work) = self.next_express(wake, now) {
+        let is_active = self.health.is_active();
+        let held = self.held_for_search(true, now);
+        soonest(wake, held);
+        if is_active
+            && held.is_none()
+            && let Some(work) = self.next_express(wake, now)
+        {
             return Some(work);
         }
+        let held = self.held_for_search(false, now);
+        soonest(wake, held);
+        let fresh_allowed = is_active && held.is_none();
         // A suspect is best decided by another event.
         let retry_first = self.retry_turn && self.health.suspects.is_empty();
         if (retry_first || !fresh_allowed)
@@ -92,21 +107,63 @@ impl Lane {
             return Some(Work::Fresh { events, express: false });
         }
         // What waits for order is no news, and the room that it takes must become free.
-        if !fresh_allowed && let Some(event) = self.normal.reader.next_held(&self.waiting()) {
+        if !is_active
+            && held.is_none()
+            && let Some(event) = self.normal.reader.next_held(&self.waiting())
+        {
             return Some(Work::Fresh { events: vec![event], express: false });
         }
         if let Some(head) = self.take_due(wall) {
             return Some(Work::Retry(head));
         }
-        if let Some(due) = self.next_due() {
-            let wait_max = self.config.settings.retry.wait_max();
+        // What a replay brought back goes below all that is live, unless it has its order.
+        let behind = self.has_read_all() || !fresh_allowed;
+        if behind
+            && !self.config.settings.order.is_kept()
+            && let Some(head) = self.retries.take_due_of_job(wall)
+        {
+            return Some(Work::Retry(head));
+        }
+        self.wake_for_retry(wake, Moment { wall, now });
+        None
+    }
+
+    /// Notes when the next retry is due, if it is not yet.
+    fn wake_for_retry(&mut self, wake: &mut Option<Instant>, Moment { wall, now }: Moment) {
+        let next = match self.config.settings.order.is_kept() {
+            false => self.retries.next_due_later(wall),
+            true => self.next_due().filter(|due| *due > wall),
+        };
+        if let Some(due) = next {
+            let lag = self.search_lag.unwrap_or_default();
+            let wait_max = self.config.settings.retry.wait_max().max(lag);
             if due.since(wall) > wait_max {
                 // The clock has jumped.
                 self.retries.clamp(wall, wait_max);
             }
             soonest(wake, Some(now + self.clock.until(due, wait_max)));
         }
-        None
+    }
+
+    /// Whether there may be something to send now.
+    fn has_work(&self, at: Moment) -> bool {
+        let held = self.held_for_search(false, at.now).is_some();
+        let fresh = self.normal.reader.has_events() && !held && self.health.is_active();
+        fresh || self.next_due().is_some_and(|due| due <= at.wall)
+    }
+
+    /// Until when the next event of a class must wait, because a search would miss what may have
+    /// been made of it.
+    fn held_for_search(&self, express: bool, now: Instant) -> Option<Instant> {
+        let way = if express { self.express.as_ref() } else { Some(&self.normal) };
+        let next = way.and_then(|way| way.reader.next_seq());
+        self.doubts.held(express, next, now)
+    }
+
+    /// Whether there is anything left to send, now or later.
+    fn has_anything(&self) -> bool {
+        let has_events = self.normal.reader.has_events();
+        has_events || !self.has_read_all() || self.retries.next_due().is_some()
     }
 
     fn next_fresh(&mut self, wake: &mut Option<Instant>, now: Instant) -> Option<Vec<Arc<Event>>> {
@@ -128,7 +185,7 @@ impl Lane {
             return self.retries.take_due(wall);
         }
         let (busy, suspects) = (self.flights.slots(), &self.health.suspects);
-        self.retries.take_first(busy, |id| suspects.contains(id), |head| head.due <= wall)
+        self.retries.take_first(busy, wall, |id| suspects.contains(id), |head| head.due <= wall)
     }
 
     /// When the next retry may go, others allowing.
@@ -141,12 +198,12 @@ impl Lane {
     }
 
     /// Any retry for a probe, but not `last` while there is another.
-    fn take_any(&mut self, last: Option<Seq>) -> Option<RetryHead> {
+    fn take_any(&mut self, last: Option<Seq>, wall: Timestamp) -> Option<RetryHead> {
         if !self.config.settings.order.is_kept() {
-            return self.retries.take_any(last);
+            return self.retries.take_any(last, wall);
         }
         let busy = self.flights.slots();
-        self.retries.take_first(busy, |_| false, |head| Some(head.id) != last)
+        self.retries.take_first(busy, wall, |_| false, |head| Some(head.id) != last)
     }
 
     /// While the dead letters are full, the lane looks for room now and then.
@@ -172,34 +229,45 @@ impl Lane {
     }
 
     /// One event, and never the same twice in a row while there is another.
-    fn start_probe(&mut self, now: Instant) {
+    fn start_probe(&mut self, wake: &mut Option<Instant>, at: Moment) {
         let last = self.health.probes.last_tried();
         let waiting = self.waiting();
         let free = Waiting { blocked: Slots::NONE, held_max: 0 };
+        let held = self.held_for_search(false, at.now);
+        let express_held = self.held_for_search(true, at.now);
         let express = |lane: &mut Self| lane.express.as_mut()?.reader.next_single(&free);
-        let work = if let Some(event) = express(self) {
+        let work = if express_held.is_none()
+            && let Some(event) = express(self)
+        {
             Work::Fresh { events: vec![event], express: true }
-        } else if let Some(head) = self.take_any(last) {
+        } else if let Some(head) = self.take_any(last, at.wall) {
             Work::Retry(head)
-        } else if let Some(event) = self.normal.reader.next_single(&waiting) {
+        } else if held.is_none()
+            && let Some(event) = self.normal.reader.next_single(&waiting)
+        {
             Work::Fresh { events: vec![event], express: false }
-        } else if self.read_any_page(now) {
+        } else if held.is_none() && self.read_any_page(at.now) {
             // There may be another.
             return;
-        } else if let Some(head) = self.take_any(None) {
+        } else if let Some(head) = self.take_any(None, at.wall) {
             Work::Retry(head)
         } else {
+            soonest(wake, held);
+            soonest(wake, express_held);
+            if let (Some(due), Some(lag)) = (self.retries.next_due(), self.search_lag) {
+                soonest(wake, Some(at.now + self.clock.until(due, lag)));
+            }
             return;
         };
         let id = work.id();
         let number = self.start(work);
-        self.health.probes.started(id, number, now);
+        self.health.probes.started(id, number, at.now);
     }
 
     fn start(&mut self, work: Work) -> u64 {
         let number = self.next_flight;
         self.next_flight += 1;
-        self.health.pace.spend(1);
+        let first = work.id();
         let (origin, slots, events, count) = match work {
             Work::Retry(head) => {
                 (Origin::Retry(head), head.slots, Vec::new(), head.members as usize)
@@ -215,11 +283,15 @@ impl Lane {
                 (Origin::Log, slots, events, count)
             }
         };
-        let in_doubt = self.doubts.take(&origin, count);
+        // A replay's rate counts events; a lane's counts attempts.
+        self.health.pace.spend(if self.borrowing.is_some() { count as u32 } else { 1 });
+        let _permit = self.take_permit();
+        let in_doubt = self.doubts.take(&origin, first, count);
         let active_ms = self.active_now();
         let plan =
             Plan { number, origin: origin.clone(), events: events.clone(), in_doubt, active_ms };
-        self.flights.insert(number, InFlight { origin, slots, events, count, landed: false });
+        self.flights
+            .insert(number, InFlight { origin, slots, events, count, landed: false, _permit });
         let task = self.tasks.spawn(Arc::clone(&self.craft).fly(plan));
         self.flight_of_task.insert(task.id(), number);
         number

@@ -171,7 +171,7 @@ impl Lane {
         for head in heads {
             // Records of a detached flight are its own until it has landed.
             if !self.flights.hold(head.id) {
-                self.retries.add(head);
+                self.keep_retry(head);
             }
         }
         if self.settling.waiting.is_empty() {
@@ -179,6 +179,19 @@ impl Lane {
         }
         self.revive_poisoned().await?;
         self.bury_condemned().await
+    }
+}
+
+impl Lane {
+    /// What may have arrived waits until a search would show it, whatever makes it due earlier.
+    fn keep_retry(&mut self, head: RetryHead) {
+        self.retries.add(head);
+        if head.in_doubt
+            && let Some(lag) = self.search_lag
+        {
+            let until = self.clock.now().saturating_add(lag);
+            self.retries.hold(head.id, head.due.min(until));
+        }
     }
 }
 

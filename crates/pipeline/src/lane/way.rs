@@ -24,19 +24,26 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn normal(open: &LaneOpen) -> Self {
-        Self::new(open.position, &open.settled, &open.express, false)
+    /// `until`: where a replay's stretch of the log ends.
+    pub(super) fn normal(open: &LaneOpen, until: Option<Seq>) -> Self {
+        Self::new(open.position, &open.settled, &open.express, false, until)
     }
 
     /// The express class, if there is one, or something left of one.
     pub(super) fn express(open: &ExpressOpen) -> Option<Self> {
         let last = open.boundaries.last()?;
         let is_over = last.level.is_none() && open.position >= last.from;
-        (!is_over).then(|| Self::new(open.position, &open.settled, open, true))
+        (!is_over).then(|| Self::new(open.position, &open.settled, open, true, None))
     }
 
-    fn new(position: Seq, settled: &[Span], open: &ExpressOpen, express: bool) -> Self {
-        let class = Class { express, boundaries: open.boundaries.clone().into() };
+    fn new(
+        position: Seq,
+        settled: &[Span],
+        open: &ExpressOpen,
+        express: bool,
+        until: Option<Seq>,
+    ) -> Self {
+        let class = Class { express, boundaries: open.boundaries.clone().into(), until };
         let reader = Reader::new(position, settled, class);
         Self { reader, reading: None, read_again_at: None }
     }
@@ -137,7 +144,14 @@ impl Lane {
             return Ok(());
         };
         match page {
-            Ok(page) => {
+            Ok(mut page) => {
+                // A replay's lane ends in the middle of a page.
+                let end = way.reader.end(Seq::MAX);
+                if page.next > end {
+                    page.events.retain(|event| event.seq < end);
+                    page.lost.retain(|span| span.from < end);
+                    page.next = end.max(way.reader.cursor());
+                }
                 let settings = &self.config.settings;
                 let mut judges = Judges {
                     filter: &settings.filter,
@@ -154,6 +168,13 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Whether all of the log is in the readers' hands.
+    pub(super) fn has_read_all(&self) -> bool {
+        let head = *self.head.borrow();
+        let has_more = |way: &Way| way.has_more(head);
+        !has_more(&self.normal) && !self.express.as_ref().is_some_and(has_more)
     }
 
     /// What an event of the log may have to wait for. While a 403 is undecided, its event holds

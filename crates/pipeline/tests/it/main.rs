@@ -16,6 +16,7 @@ mod order;
 mod orders;
 mod poison;
 mod replay;
+mod replay_own;
 mod retries;
 mod rig;
 mod storm;

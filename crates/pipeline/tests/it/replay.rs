@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::rig::*;
 
-fn job(rig: &Rig) -> JobRecord {
+pub(crate) fn job(rig: &Rig) -> JobRecord {
     JobRecord {
         id: 0,
         state: JobState::Running,
@@ -27,6 +27,10 @@ fn job(rig: &Rig) -> JobRecord {
         progress: JobProgress::default(),
         cursor: None,
         ended_at: None,
+        owner: None,
+        log: None,
+        lane_end: None,
+        problem: String::new(),
     }
 }
 
@@ -43,11 +47,11 @@ fn run_jobs(rig: &Rig) {
     tokio::spawn(jobs.run(rig.stop.clone()));
 }
 
-async fn current(rig: &Rig, id: u64) -> JobRecord {
+pub(crate) async fn current(rig: &Rig, id: u64) -> JobRecord {
     rig.queue.jobs().await.unwrap().into_iter().find(|job| job.id == id).unwrap()
 }
 
-async fn ended(rig: &Rig, id: u64) -> JobRecord {
+pub(crate) async fn ended(rig: &Rig, id: u64) -> JobRecord {
     let begin = tokio::time::Instant::now();
     loop {
         let job = current(rig, id).await;

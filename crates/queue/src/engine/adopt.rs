@@ -21,7 +21,7 @@ use crate::{
     error::QueueError,
     record::{self, Sealed, part_key, parts_of},
     store::{Store, Write},
-    types::{Adoption, DeadId},
+    types::{Adoption, JobRecord},
 };
 
 /// Parts of records that one step moves, unless a single record has more.
@@ -180,11 +180,19 @@ fn move_job(
     old: &Name,
     new: &Name,
 ) -> Result<bool, QueueError> {
-    let Some(job) = state.jobs.values().find(|job| job.lane == *old) else { return Ok(false) };
+    let of_old = |job: &&JobRecord| job.lane == *old || job.owner.as_deref() == Some(old.as_str());
+    let Some(job) = state.jobs.values().find(of_old) else { return Ok(false) };
     let mut job = job.clone();
-    job.lane = new.clone();
-    if let Some(cursor) = job.cursor.take() {
-        job.cursor = Some(DeadId { owner: new.to_string(), ..cursor });
+    if job.lane == *old {
+        job.lane = new.clone();
+    }
+    if job.owner.as_deref() == Some(old.as_str()) {
+        job.owner = Some(new.to_string());
+    }
+    if let Some(cursor) = &mut job.cursor
+        && cursor.owner == old.as_str()
+    {
+        cursor.owner = new.to_string();
     }
     let writes = Sealed::new(&job)?.writes(&keys::job(job.id));
     group.reserve(state, writes.len())?;

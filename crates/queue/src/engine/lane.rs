@@ -10,7 +10,7 @@ use crate::{
     error::QueueError,
     record::VALUE_BYTES_MAX,
     spans::{Span, Spans},
-    types::{Backlog, BacklogLimit, DeadEnd, RetryHead, StoredState},
+    types::{Backlog, BacklogLimit, DeadEnd, LaneEnd, RetryHead, StoredState},
 };
 
 /// Most parts of a lane's record. It travels with every batch that settles, so it must leave room
@@ -66,6 +66,8 @@ pub(crate) struct Lane {
     pub(crate) state: StoredState,
     pub(crate) active_ms: u64,
     pub(crate) last_open_at: Timestamp,
+    /// Where a job's lane ends; stored with its job.
+    pub(crate) end: Option<LaneEnd>,
     /// Opened by a destination in this run.
     pub(crate) open: bool,
     /// What was in flight when it was last open may have arrived.
@@ -103,6 +105,7 @@ pub(crate) struct LaneView {
     pub(crate) born_events: u64,
     pub(crate) state: StoredState,
     pub(crate) last_open_at: Timestamp,
+    pub(crate) end: Option<LaneEnd>,
     pub(crate) open: bool,
     pub(crate) backlog: Backlog,
     pub(crate) retrying: u64,
@@ -121,6 +124,7 @@ impl Lane {
             state,
             active_ms: 0,
             last_open_at: now,
+            end: None,
             open: false,
             in_doubt: false,
             keyed_as: None,
@@ -190,6 +194,11 @@ impl Lane {
         Ok(1 + (bytes / VALUE_BYTES_MAX as u64) as usize)
     }
 
+    /// Whether the log must keep what is behind the position. A job's lane may have come to its end.
+    pub(crate) fn holds_log(&self) -> bool {
+        self.end.is_none_or(|end| self.spans.position() < end.seq)
+    }
+
     /// Adds a record in place of the one with its id, if there is one.
     pub(crate) fn add_retry(&mut self, retry: Retry) {
         self.take_retry(retry.head.id);
@@ -219,6 +228,7 @@ impl Lane {
             born_events: self.born_events,
             state: self.state.clone(),
             last_open_at: self.last_open_at,
+            end: self.end,
             open: self.open,
             backlog: self.backlog,
             retrying: self.retrying,
@@ -271,6 +281,8 @@ fn spans_bytes_max(stretches: u64, reach: u64) -> u64 {
 impl LaneView {
     /// The ledger, given what the log itself counts.
     pub(crate) fn ledger(&self, events_total: u64, before_position: u64, dead: u64) -> Ledger {
+        // A job's lane sees nothing behind its end.
+        let events_total = self.end.map_or(events_total, |end| events_total.min(end.events));
         Ledger {
             seen: events_total.saturating_sub(self.born_events),
             filtered: self.counters.filtered,

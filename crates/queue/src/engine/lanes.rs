@@ -17,7 +17,9 @@ use crate::{
     },
     error::QueueError,
     spans::Spans,
-    types::{Backlog, BacklogLimit, DeadEnd, ExpressOpen, LaneOpen, Start, StoredState},
+    types::{
+        Backlog, BacklogLimit, DeadEnd, ExpressOpen, LaneOpen, Start, StoredState, job_of_lane,
+    },
 };
 
 pub(super) fn open(
@@ -27,6 +29,10 @@ pub(super) fn open(
     start: Start,
 ) -> Result<LaneOpen, QueueError> {
     if !state.lanes.contains_key(name) {
+        // A job's lane comes with its job, and not again.
+        if job_of_lane(name.as_str()).is_some() {
+            return Err(QueueError::NoLane { lane: name.to_string() });
+        }
         let (position, before) = match start {
             Start::New => (state.meta.next_seq, state.meta.events_total),
             Start::All => {

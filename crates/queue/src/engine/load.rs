@@ -18,7 +18,7 @@ use crate::{
     record::{self, Sealed},
     spans::{Span, Spans},
     store::{Store, Write},
-    types::{DeadBox, RetryRecord},
+    types::{DeadBox, JobRecord, JobState, RetryRecord, job_of_lane},
 };
 
 /// What to do with a damaged record.
@@ -107,7 +107,8 @@ impl State {
                 }
             };
             lane.in_doubt |= self.unclean;
-            self.lanes.insert(name, lane);
+            let end = self.job_of(&name).and_then(|job| job.lane_end);
+            self.lanes.insert(name, Lane { end, ..lane });
         }
         Ok(())
     }
@@ -147,7 +148,10 @@ impl State {
         name: &Name,
         damage: Damage,
     ) -> Result<Lane, QueueError> {
-        let begin = read::first_chunk(store)?.unwrap_or(self.meta.next_seq);
+        let job = self.job_of(name).and_then(|job| job.lane_end);
+        let mut begin = read::first_chunk(store)?.unwrap_or(self.meta.next_seq);
+        // Where in its stretch a job's lane was is lost, so nothing more of that is sent.
+        begin = job.map_or(begin, |end| end.seq.max(begin));
         let mut lane = Lane::new(Spans::new(begin, &[]), 0, Timestamp(0));
         let mut settled = self.load_retries(store, name, &mut lane, damage)?;
         for key in records_under(store, &keys::dead_of(name.as_str()))? {
@@ -160,8 +164,30 @@ impl State {
         }
         lane.parts_with(0, 0)?;
         lane.born_events = self.meta.events_trimmed.saturating_sub(settled.len() as u64);
+        if let Some(end) = job {
+            lane.born_events = end.events.saturating_sub(settled.len() as u64);
+            self.give_up_job(name, damage)?;
+        }
         lane.state.reason = "its record was damaged, so it began anew".into();
         Ok(lane)
+    }
+
+    fn job_of(&self, lane: &Name) -> Option<&JobRecord> {
+        self.jobs.get(&job_of_lane(lane.as_str())?)
+    }
+
+    /// A job whose lane's record was damaged.
+    fn give_up_job(&mut self, lane: &Name, damage: Damage) -> Result<(), QueueError> {
+        let Some(mut job) = self.job_of(lane).cloned() else { return Ok(()) };
+        if job.state.has_ended() || damage == Damage::Report {
+            return Ok(());
+        }
+        job.state = JobState::Failed;
+        job.ended_at = Some(job.created_at);
+        job.problem = "how far it was is lost: its record was damaged".into();
+        self.apply(Sealed::new(&job)?.writes(&keys::job(job.id)))?;
+        self.jobs.insert(job.id, job);
+        Ok(())
     }
 
     fn load_boxes(&mut self, store: &dyn Store, damage: Damage) -> Result<(), QueueError> {
@@ -185,7 +211,7 @@ impl State {
     fn load_jobs(&mut self, store: &dyn Store, damage: Damage) -> Result<(), QueueError> {
         for key in records_under(store, b"j")? {
             let bytes = joined(store, &key)?.unwrap_or_default();
-            match record::open::<crate::types::JobRecord>(&key, &bytes) {
+            match record::open::<JobRecord>(&key, &bytes) {
                 Ok(job) => {
                     self.jobs.insert(job.id, job);
                 }

@@ -11,6 +11,7 @@ mod express;
 mod group;
 mod idempotency;
 pub mod import;
+mod jobs;
 mod keys;
 mod lane;
 mod lanes;

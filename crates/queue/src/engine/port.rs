@@ -4,11 +4,11 @@ use std::{sync::PoisonError, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{Ledger, LogId, Name, Seq};
+use holdfast_model::{Ledger, LogId, Name, Seq, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Engine, NoRoom, adopt, append, aside, dead, idempotency, keys,
+    Engine, NoRoom, adopt, append, aside, dead, idempotency, jobs, keys,
     lane::LaneView,
     lanes, links,
     read::{self, Found},
@@ -204,8 +204,10 @@ impl QueueEngine for Engine {
             state: lane.state.clone(),
             open: lane.open,
             last_open_at: lane.last_open_at,
+            retrying: lane.retrying,
             retry_bytes: lane.retry_bytes,
             backlog: lane.backlog,
+            job: lane.end.and_then(|_| job_of_lane(name.as_str())),
         };
         self.shared.published().lanes.iter().map(summary).collect()
     }
@@ -258,7 +260,22 @@ impl QueueEngine for Engine {
     }
 
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
-        self.write(move |state, group| settle::put_job(state, group, job)).await
+        self.write(move |state, group| jobs::put(state, group, job)).await
+    }
+
+    async fn end_job(
+        &self,
+        id: u64,
+        how: JobState,
+        problem: String,
+        at: Timestamp,
+    ) -> Result<Option<JobRecord>, QueueError> {
+        self.write(move |state, group| jobs::end(state, group, id, how, &problem, at)).await
+    }
+
+    async fn copy_dead(&self, ids: Vec<DeadId>, job: u64) -> Result<Vec<RetryHead>, QueueError> {
+        let count = ids.len().min(DEAD_STEP_MAX);
+        self.write(move |state, group| jobs::copy_dead(state, group, &ids[..count], job)).await
     }
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, QueueError> {

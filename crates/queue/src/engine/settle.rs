@@ -150,28 +150,6 @@ fn jobs_after(state: &State, settle: &Settle) -> Result<Vec<(JobRecord, Sealed)>
     jobs.into_values().map(|job| Ok((job.clone(), Sealed::new(&job)?))).collect()
 }
 
-pub(super) fn put_job(
-    state: &mut State,
-    group: &mut Group,
-    mut job: JobRecord,
-) -> Result<JobRecord, QueueError> {
-    let new = job.id == 0;
-    if new {
-        job.id = state.meta.next_job;
-    } else if let Some(stored) = state.jobs.get(&job.id) {
-        // Counted by moves and settlements alone.
-        job.moved = stored.moved;
-        job.progress = stored.progress;
-    }
-    let writes = Sealed::new(&job)?.writes(&keys::job(job.id));
-    group.reserve(state, writes.len())?;
-    group.extend(writes);
-    state.meta.next_job += u64::from(new);
-    state.jobs.insert(job.id, job.clone());
-    state.jobs_changed = true;
-    Ok(job)
-}
-
 /// The keys of a record's parts.
 pub(super) fn part_keys(key: &[u8], parts: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..parts).map(move |part| part_key(key, part))

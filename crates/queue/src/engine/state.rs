@@ -116,7 +116,8 @@ impl State {
 
     /// Below this every lane has settled everything.
     pub(crate) fn lowest_position(&self) -> Seq {
-        let positions = self.lanes.values().map(Lane::lowest);
+        let holding = self.lanes.values().filter(|lane| lane.holds_log());
+        let positions = holding.map(Lane::lowest);
         positions.min().unwrap_or(self.meta.next_seq)
     }
 

@@ -3,15 +3,15 @@
 //! Promises: what is answered was on stable storage, and an event that waits or is dead is never
 //! shown as settled. Does not promise one moment for all lanes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use holdfast_model::{Name, Seq};
+use holdfast_model::{Event, Name, Seq};
 
 use super::{Engine, group::Group, read, state::State};
 use crate::{
     QueueEngine,
     error::QueueError,
-    types::{DeadId, RetryRecord, Standing, Trace},
+    types::{DeadId, ReadLimit, RetryRecord, Standing, Trace, is_express},
 };
 
 /// Batches of a lane that one look goes through.
@@ -36,8 +36,10 @@ impl Engine {
         if seq >= self.shared.published().head {
             return Ok(traces);
         }
+        let page = self.read(seq, ReadLimit { events_max: 1, bytes_max: 1 }).await?;
+        let event = page.events.into_iter().next().filter(|event| event.seq == seq);
         for lane in self.lanes() {
-            if let Some(standing) = self.standing(&lane.name, seq).await? {
+            if let Some(standing) = self.standing(&lane.name, seq, event.as_ref()).await? {
                 traces.push(Trace { owner: lane.name.to_string(), standing });
             }
         }
@@ -53,13 +55,21 @@ impl Engine {
     }
 
     /// `None`: the lane is gone.
-    async fn standing(&self, lane: &Name, seq: Seq) -> Result<Option<Standing>, QueueError> {
+    async fn standing(
+        &self,
+        lane: &Name,
+        seq: Seq,
+        event: Option<&Arc<Event>>,
+    ) -> Result<Option<Standing>, QueueError> {
         let id = DeadId { owner: lane.to_string(), seq };
         let mut looked = BTreeSet::new();
         for look in 0..LOOKS_MAX {
             let sight = {
-                let lane = lane.clone();
-                self.write(move |state, group| sight(state, group, &lane, seq)).await?
+                let (lane, event) = (lane.clone(), event.cloned());
+                let look = move |state: &mut State, group: &mut Group| {
+                    sight(state, group, &lane, seq, event.as_deref())
+                };
+                self.write(look).await?
             };
             let Some(sight) = sight else { return Ok(None) };
             if sight.before_lane {
@@ -107,6 +117,7 @@ fn sight(
     group: &mut Group,
     lane: &Name,
     seq: Seq,
+    event: Option<&Event>,
 ) -> Result<Option<Sight>, QueueError> {
     if !state.lanes.contains_key(lane) {
         return Ok(None);
@@ -121,7 +132,12 @@ fn sight(
         Err(error) => return Err(error),
     };
     let Some(lane) = state.lanes.get(lane) else { return Ok(None) };
-    let settled = lane.spans.contains(seq);
+    // Each class passes over the other's events, so an event is judged by its own.
+    let open = lane.express.open();
+    let express =
+        event.is_some_and(|event| is_express(&open.boundaries, seq, event.facets().level));
+    let spans = if express { &lane.express.spans } else { &lane.spans };
+    let settled = spans.contains(seq);
     // A batch is named by its first member, so only records up to the event can hold it.
     let holds = |head: &crate::RetryHead| head.id == seq || head.members > 1;
     let mut records = lane.retries.range(..=seq).rev().map(|(_, retry)| retry.head).filter(holds);

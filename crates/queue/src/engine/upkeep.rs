@@ -11,7 +11,7 @@ use crate::{
         append::SOURCE_BYTES_FREE_MIN,
         aside, backlog, dead,
         group::{Change, Group},
-        idempotency, keys, lanes, links,
+        idempotency, jobs, keys, lanes, links,
         settle::part_keys,
         state::{State, all, failed, millis},
     },
@@ -50,6 +50,7 @@ pub(super) fn begin(
     }
     idempotency::expire(state, group, now)?;
     links::expire(state, group, now)?;
+    jobs::expire(state, group)?;
     expire_dead(state, group, now)?;
     backlog::measure(state, group)
 }
@@ -85,6 +86,10 @@ pub(super) fn make_room(
     let bytes_max = state.limits.bytes_max;
     let needed = |state: &State| state.bytes_live() + bytes > bytes_max;
     while needed(state) && trim_step(state, group, |state, _| needed(state))? {}
+    // What only replays hold goes next.
+    if needed(state) && jobs::yield_room(state, group)? {
+        while needed(state) && trim_step(state, group, |state, _| needed(state))? {}
+    }
     Ok(())
 }
 

@@ -7,6 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::DeadId;
 
+/// Jobs that have ended and are kept; the oldest go first.
+pub const JOBS_ENDED_MAX: usize = 1_000;
+/// How long a job that has ended is kept.
+pub const JOBS_ENDED_AGE_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Audit entries that are kept; the oldest go first.
+pub const AUDIT_MAX: u64 = 100_000;
+
+/// What a job's own lane is called, before its number.
+const LANE_PREFIX: &str = "replay-";
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobProgress {
     pub delivered: u64,
@@ -21,6 +31,8 @@ pub enum JobState {
     Paused,
     Cancelled,
     Done,
+    /// It cannot go on; its `problem` says why.
+    Failed,
 }
 
 /// A replay, as it is stored.
@@ -32,6 +44,7 @@ pub struct JobRecord {
     /// The request that made it, as JSON, for people and for the repeat under the same key.
     pub request: String,
     pub idempotency_key: Option<String>,
+    /// The lane of the destination that it sends to.
     pub lane: Name,
     pub reason: Option<DeadReason>,
     pub since: Option<Timestamp>,
@@ -42,13 +55,41 @@ pub struct JobRecord {
     /// Events per `rate_per`; 0: as fast as it goes.
     pub rate_count: u32,
     pub rate_per: Duration,
-    /// Dead letters that matched when it was made.
+    /// Events that matched when it was made.
     pub total: u64,
-    /// Dead letters put back to pending so far.
+    /// Dead letters put back to pending so far, or copied to the job's own lane.
     pub moved: u64,
     pub progress: JobProgress,
     pub cursor: Option<DeadId>,
     pub ended_at: Option<Timestamp>,
+    /// Whose dead letters it sends, where those are not the lane's own.
+    pub owner: Option<String>,
+    /// What of the log it sends, instead of dead letters.
+    pub log: Option<LogStretch>,
+    /// Where its own lane ends. The queue sets it when it makes that lane.
+    pub lane_end: Option<LaneEnd>,
+    /// Why it failed.
+    pub problem: String,
+}
+
+/// What of the log a job sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStretch {
+    pub from: Seq,
+    /// One past the last.
+    pub to: Seq,
+    /// The conditions, as JSON.
+    pub filter: String,
+    /// Send also what the destination's own `when` would not let pass.
+    pub ignore_when: bool,
+}
+
+/// Where a job's lane ends: it reads nothing from there on, and holds nothing back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneEnd {
+    pub seq: Seq,
+    /// Events ever stored before.
+    pub events: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,4 +100,35 @@ pub struct AuditEntry {
     pub action: String,
     pub subject: String,
     pub detail: String,
+}
+
+// === impl JobRecord ===
+
+impl JobRecord {
+    /// The lane that the job has for itself: when it sends what is not the destination's own lane's.
+    pub fn own_lane(&self) -> Option<Name> {
+        let foreign = self.owner.as_deref().is_some_and(|owner| owner != self.lane.as_str());
+        if self.log.is_some() || foreign { job_lane(self.id) } else { None }
+    }
+}
+
+// === impl JobState ===
+
+impl JobState {
+    pub fn has_ended(self) -> bool {
+        match self {
+            Self::Running | Self::Paused => false,
+            Self::Cancelled | Self::Done | Self::Failed => true,
+        }
+    }
+}
+
+fn job_lane(id: u64) -> Option<Name> {
+    Name::new(&format!("{LANE_PREFIX}{id}")).ok()
+}
+
+/// The job whose own lane this would be. No destination may have such a name.
+pub fn job_of_lane(lane: &str) -> Option<u64> {
+    let id = lane.strip_prefix(LANE_PREFIX)?.parse().ok()?;
+    job_lane(id).filter(|name| name.as_str() == lane).map(|_| id)
 }

@@ -127,8 +127,12 @@ pub struct LaneSummary {
     pub open: bool,
     /// When a destination last had it open.
     pub last_open_at: Timestamp,
+    /// Events in its retry records.
+    pub retrying: u64,
     pub retry_bytes: u64,
     pub backlog: Backlog,
+    /// The replay job that has this lane for itself.
+    pub job: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +163,8 @@ pub struct RetryHead {
     pub due: Timestamp,
     /// When its oldest member was received.
     pub oldest: Timestamp,
+    /// An earlier try may have arrived.
+    pub in_doubt: bool,
     pub job: Option<u64>,
     pub slots: Slots,
 }

@@ -161,6 +161,7 @@ impl RetryRecord {
             members,
             due: self.due,
             oldest,
+            in_doubt: self.in_doubt,
             job: self.job,
             slots: self.slots,
         }

@@ -135,6 +135,10 @@ pub(crate) fn job(lane: &Name, request: String) -> JobRecord {
         progress: JobProgress::default(),
         cursor: None,
         ended_at: None,
+        owner: None,
+        log: None,
+        lane_end: None,
+        problem: String::new(),
     }
 }
 

@@ -14,6 +14,7 @@ mod dead;
 mod disk;
 mod express;
 mod failure;
+mod jobs;
 mod keys;
 mod lanes;
 mod large;

@@ -5,7 +5,7 @@
 //! problem is a comment on its issue, and an alert that ends a problem transitions its issue.
 //!
 //! Quirks: creating knows no repeats. A search does not see what was created in the last seconds,
-//! so the first retry can come too early. Cloud answers 410 at the old search. A project that we
+//! so what may have arrived is tried again after `search_lag`. Cloud answers 410 at the old search. A project that we
 //! may not see is a 400 or a 404. After failed logins Server demands a CAPTCHA and says so in
 //! `X-Authentication-Denied-Reason`; more tries would lock the account.
 //!
@@ -17,7 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
@@ -61,6 +61,7 @@ struct Jira {
     form: Form,
     lifecycle: Lifecycle,
     transition: Option<String>,
+    search_lag: Duration,
 }
 
 /// An issue that a search found.
@@ -83,6 +84,10 @@ impl Destination for Jira {
 
     async fn check(&self) -> Option<Result<(), DeliveryError>> {
         Some(self.ask(Method::GET, "myself", None).await.map(drop))
+    }
+
+    fn search_lag(&self) -> Option<Duration> {
+        Some(self.search_lag)
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {

@@ -25,6 +25,7 @@ pub(super) const ALL: &[&Setting] = &[
     &LABELS,
     &SEVERITY,
     &TRANSITION,
+    &vendor::SEARCH_LAG,
     &message::GROUP,
     &message::RESOLVED_BY,
     &message::TEMPLATE,
@@ -93,6 +94,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     let labels = section.texts(&LABELS).unwrap_or_else(|| vec!["wazuh".to_owned()]);
     let severities = priorities(section);
     let transition = section.text(&TRANSITION).map(str::to_owned);
+    let search_lag = vendor::search_lag(section);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
     let mut all_good = true;
@@ -130,7 +132,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     }
     let form = Form { cloud, project, issue_type, labels, severities, template };
     let api = Api::new(section, context, address, auth)?;
-    Some(Arc::new(Jira { api, form, lifecycle, transition }))
+    Some(Arc::new(Jira { api, form, lifecycle, transition, search_lag }))
 }
 
 fn is_text_or_list(node: &Node) -> bool {

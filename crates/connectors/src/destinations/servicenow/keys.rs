@@ -2,7 +2,7 @@
 
 use holdfast_model::settings::Setting;
 
-use crate::message;
+use crate::{message, vendor};
 
 pub(super) const ALL: &[&Setting] = &[
     &URL,
@@ -20,6 +20,7 @@ pub(super) const ALL: &[&Setting] = &[
     &CLOSE_CODE,
     &CLOSE_NOTES,
     &CLOSED_STATES,
+    &vendor::SEARCH_LAG,
     &message::GROUP,
     &message::RESOLVED_BY,
     &message::TEMPLATE,

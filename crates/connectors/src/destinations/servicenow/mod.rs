@@ -22,7 +22,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
@@ -79,6 +79,7 @@ struct ServiceNow {
     form: Form,
     closing: Closing,
     lifecycle: Lifecycle,
+    search_lag: Duration,
 }
 
 /// A record of ours, as a search shows it.
@@ -121,6 +122,10 @@ impl Destination for ServiceNow {
             (_, None) => return None,
         };
         Some(asked.map_err(|error| self.masked(error)))
+    }
+
+    fn search_lag(&self) -> Option<Duration> {
+        matches!(self.target, Target::Records).then_some(self.search_lag)
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {

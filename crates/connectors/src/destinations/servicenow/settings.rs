@@ -52,6 +52,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     };
     let fields = fields(section, table);
     let closing = closing(section, table);
+    let search_lag = vendor::search_lag(section);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
     let address = address?;
@@ -63,6 +64,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     Some(Arc::new(ServiceNow {
         api: Api::new(section, context, address, auth)?,
         oauth,
+        search_lag,
         target: target?,
         form: Form {
             table,

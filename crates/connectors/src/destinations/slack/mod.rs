@@ -21,6 +21,7 @@ use std::{
     collections::VecDeque,
     error::Error,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -54,6 +55,7 @@ resolved_by = { "504" = "503" }
         &CHANNEL,
         &API_URL,
         &SEVERITY,
+        &vendor::SEARCH_LAG,
         &message::GROUP,
         &message::RESOLVED_BY,
         &message::TEMPLATE,
@@ -110,6 +112,7 @@ struct Slack {
     transport: Transport,
     look: body::Look,
     lifecycle: Lifecycle,
+    search_lag: Duration,
     /// Problem → `ts` of the message that began its thread.
     threads: Mutex<VecDeque<(String, String)>>,
 }
@@ -127,6 +130,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     let api_url = vendor::address(section, &API_URL);
     let colours = ["good", "warning", "danger"];
     let severities = Severities::read(section, ["good", "warning", "danger", "danger"], &colours);
+    let search_lag = vendor::search_lag(section);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
     let transport = match (webhook, token) {
@@ -161,6 +165,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         transport,
         look: body::Look { severities: severities?, template: template? },
         lifecycle: lifecycle?,
+        search_lag,
         threads: Mutex::default(),
     }))
 }
@@ -200,6 +205,10 @@ impl Destination for Slack {
             answer::judge_bot(api, &answer).map(drop)
         };
         Some(asked.await)
+    }
+
+    fn search_lag(&self) -> Option<Duration> {
+        matches!(self.transport, Transport::Bot { .. }).then_some(self.search_lag)
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {

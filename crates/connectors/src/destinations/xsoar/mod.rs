@@ -6,8 +6,8 @@
 //! that resolves a problem closes its incident.
 //!
 //! Quirks: creating knows no repeats. A search without `size` finds nothing. A search does not see
-//! what was created in the last seconds, so the first retry can come too early; a pre-process rule
-//! on the key field closes that gap. Version 6 writes `CustomFields`, version 8 `customFields`. An
+//! what was created in the last seconds, so what may have arrived is tried again after
+//! `search_lag`; a pre-process rule on the key field closes the gap that is longer. Version 6 writes `CustomFields`, version 8 `customFields`. An
 //! advanced key signs each request with the time, so a wrong clock is a 401.
 //!
 //! Source: demisto/demisto-py `swagger` (version 6); Cortex XSOAR 8 API reference, "Get started
@@ -18,7 +18,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
@@ -67,6 +67,7 @@ struct Xsoar {
     version: Version,
     incident_type: Option<String>,
     create_investigation: bool,
+    search_lag: Duration,
     key_field: Option<String>,
     severities: Severities,
     lifecycle: Lifecycle,
@@ -89,6 +90,10 @@ impl Destination for Xsoar {
         let body = json!({ "filter": { "page": 0, "size": 1 } });
         let asked = self.post("incidents/search", &body).await;
         Some(asked.map(drop).map_err(|error| self.masked(error)))
+    }
+
+    fn search_lag(&self) -> Option<Duration> {
+        self.key_field.is_some().then_some(self.search_lag)
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {

@@ -25,6 +25,7 @@ pub(super) const ALL: &[&Setting] = &[
     &CREATE_INVESTIGATION,
     &KEY_FIELD,
     &SEVERITY,
+    &vendor::SEARCH_LAG,
     &message::GROUP,
     &message::RESOLVED_BY,
     &message::TEMPLATE,
@@ -95,6 +96,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     let credentials = credentials(section, version);
     let incident_type = section.text(&INCIDENT_TYPE).map(str::to_owned);
     let create_investigation = section.bool(&CREATE_INVESTIGATION);
+    let search_lag = vendor::search_lag(section);
     let key_field = key_field(section);
     let severities =
         Severities::read(section, ["1", "2", "3", "4"], &["0", "0.5", "1", "2", "3", "4"]);
@@ -111,6 +113,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
         version,
         incident_type,
         create_investigation,
+        search_lag,
         key_field,
         severities: severities?,
         lifecycle: lifecycle?,

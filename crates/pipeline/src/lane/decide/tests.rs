@@ -31,13 +31,22 @@ fn decided(
     active_ms: u64,
 ) -> Decision {
     let settings = LaneSettings { in_doubt: InDoubt::DeadLetter, ..LaneSettings::default() };
-    let now = Now { wall: WALL, active_ms, dice: 0.5, parked, dead_full: &|| full };
+    let now =
+        Now { wall: WALL, active_ms, dice: 0.5, search_lag: None, parked, dead_full: &|| full };
     decide(landing, origin, &settings, &now)
 }
 
 fn stored(members: &[Ended]) -> Origin {
     let (id, members) = (members[0].0.seq, members.len() as u32);
-    Origin::Retry(RetryHead { id, members, due: WALL, oldest: WALL, job: None, slots: Slots::NONE })
+    Origin::Retry(RetryHead {
+        id,
+        members,
+        due: WALL,
+        oldest: WALL,
+        in_doubt: false,
+        job: None,
+        slots: Slots::NONE,
+    })
 }
 
 /// The ledger of one lane, as the queue keeps it: every settlement in order.

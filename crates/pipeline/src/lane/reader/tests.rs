@@ -198,7 +198,7 @@ fn a_strict_lane_s_batch_goes_only_when_nothing_is_under_way() {
 fn each_class_sends_its_own_events_and_passes_over_the_other_s() {
     let now = Instant::now();
     let boundaries: Arc<[Boundary]> = [Boundary { from: 3, level: Some(12) }].into();
-    let class = |express| Class { express, boundaries: Arc::clone(&boundaries) };
+    let class = |express| Class { express, boundaries: Arc::clone(&boundaries), until: None };
     let levels = [15, 3, 15, 3, 12];
     let page = || {
         let events = (1..).zip(levels).map(|(seq, level)| of_agent(seq, 1, level)).collect();

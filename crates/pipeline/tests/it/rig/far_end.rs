@@ -69,6 +69,7 @@ pub(crate) struct FarEnd {
     check: Mutex<Option<Result<(), Reason>>>,
     pub(crate) refreshes: AtomicU64,
     pub(crate) secret_changed: AtomicBool,
+    search_lag: Mutex<Option<Duration>>,
 }
 
 impl FarEnd {
@@ -89,11 +90,17 @@ impl FarEnd {
             check: Mutex::default(),
             refreshes: AtomicU64::default(),
             secret_changed: AtomicBool::default(),
+            search_lag: Mutex::default(),
         })
     }
 
     pub(crate) fn answers(&self, script: impl FnMut(&Request) -> Answer + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// It searches for what may have arrived, and its search lags so long.
+    pub(crate) fn searches(&self, lag: Duration) {
+        *self.search_lag.lock().unwrap() = Some(lag);
     }
 
     pub(crate) fn check_answers(&self, answer: Result<(), Reason>) {
@@ -207,6 +214,10 @@ impl Destination for FarEnd {
         self.checks.fetch_add(1, Ordering::SeqCst);
         let answer = *self.check.lock().unwrap();
         answer.map(|answer| answer.map_err(DeliveryError::new))
+    }
+
+    fn search_lag(&self) -> Option<Duration> {
+        *self.search_lag.lock().unwrap()
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {

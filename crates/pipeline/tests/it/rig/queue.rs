@@ -12,7 +12,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{Ledger, LogId, Name, Seq};
+use holdfast_model::{Ledger, LogId, Name, Seq, Timestamp};
 use holdfast_queue::*;
 use tokio::sync::watch;
 
@@ -203,6 +203,22 @@ impl QueueEngine for Watched {
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
         let _hold = hold();
         self.engine.put_job(job).await
+    }
+
+    async fn end_job(
+        &self,
+        id: u64,
+        how: JobState,
+        problem: String,
+        at: Timestamp,
+    ) -> Result<Option<JobRecord>, QueueError> {
+        let _hold = hold();
+        self.engine.end_job(id, how, problem, at).await
+    }
+
+    async fn copy_dead(&self, ids: Vec<DeadId>, job: u64) -> Result<Vec<RetryHead>, QueueError> {
+        let _hold = hold();
+        self.engine.copy_dead(ids, job).await
     }
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, QueueError> {

@@ -1,10 +1,21 @@
-//! Replay jobs: they put dead letters back to pending, as fast as their lane takes them.
+//! Replay jobs.
+//!
+//! Dead letters for their own lane go back to pending there, under their old key, as fast as the
+//! lane takes them. A stretch of the log, and dead letters for another destination, go through a
+//! lane of the job's own ([`own`]), under a key of the job's, and below live traffic.
 //!
 //! The queue counts what was moved and what became of it, in the same writes, so a job goes on
 //! where it stood after a crash and moves nothing twice. A dead letter that dies again is not met
 //! again: a job only goes forward.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod own;
+mod survey;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use holdfast_model::{Chain, units::Rate};
 use holdfast_queue::{
@@ -16,12 +27,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    clock::Clock,
-    lanes::Lanes,
-    operator::{Happening, Notice, Operator},
-    pace::Pace,
-};
+use self::own::OwnLane;
+pub use self::survey::{Survey, filter_of, survey};
+use crate::{clock::Clock, lanes::Lanes, operator::Operator, pace::Pace};
 
 /// How often running jobs are looked at when nothing else wakes them.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -38,6 +46,10 @@ pub struct Jobs {
     /// Held while a job is read, changed and written, by the API too.
     lock: Arc<Mutex<()>>,
     paces: HashMap<u64, Pace>,
+    /// The lanes of jobs that have one for themselves.
+    own: BTreeMap<u64, OwnLane>,
+    /// Jobs that have copied all dead letters they are about, in this run.
+    copied: HashSet<u64>,
 }
 
 /// What the API asks for; the rest of a [`JobRecord`] is the job's own.
@@ -50,11 +62,11 @@ pub struct Selection {
 
 impl Selection {
     pub fn of(job: &JobRecord) -> Self {
-        let owner = Some(job.lane.to_string());
+        let owner = job.owner.clone().unwrap_or_else(|| job.lane.to_string());
         // What dies while the job runs is not its business: it would never end.
         let until = job.created_at.saturating_add(Duration::from_millis(1));
         let query = DeadQuery {
-            owner,
+            owner: Some(owner.clone()),
             reason: job.reason,
             since: job.since,
             until: Some(job.until.map_or(until, |asked| asked.min(until))),
@@ -63,7 +75,7 @@ impl Selection {
             limit: DEAD_STEP_MAX,
             scan_max: SCAN_MAX,
         };
-        let only = job.only.map(|seq| DeadId { owner: job.lane.to_string(), seq });
+        let only = job.only.map(|seq| DeadId { owner: owner.clone(), seq });
         Self { query, only }
     }
 }
@@ -91,7 +103,8 @@ impl Jobs {
         lock: Arc<Mutex<()>>,
     ) -> Self {
         let (lanes, operator) = (lanes.into(), Operator::silent());
-        Self { engine, clock, lanes, operator, wake, lock, paces: HashMap::new() }
+        let (paces, own, copied) = (HashMap::new(), BTreeMap::new(), HashSet::new());
+        Self { engine, clock, lanes, operator, wake, lock, paces, own, copied }
     }
 
     /// Tells the operator of every job that ends.
@@ -109,23 +122,33 @@ impl Jobs {
                 Err(error) => tracing::error!(error = %Chain(&error), "a replay job cannot go on"),
             }
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
                 () = sleep(LOOK_EVERY) => {}
             }
         }
+        self.stop_all().await;
     }
 
     /// Says whether a job came forward.
     async fn step_all(&mut self) -> Result<bool, QueueError> {
         let lock = Arc::clone(&self.lock);
         let _changing = lock.lock().await;
+        let lanes = self.engine.lanes();
         let mut jobs = self.engine.jobs().await?;
-        jobs.retain(|job| job.state == JobState::Running);
+        // An ended job is looked at until its lane is gone.
+        let has_lane = |job: &JobRecord| {
+            self.own.contains_key(&job.id) || lanes.iter().any(|lane| lane.job == Some(job.id))
+        };
+        jobs.retain(|job| !job.state.has_ended() || has_lane(job));
         self.paces.retain(|id, _| jobs.iter().any(|job| job.id == *id));
         let mut forward = false;
         for job in jobs {
-            forward |= self.step(job).await?;
+            forward |= match job.own_lane() {
+                Some(name) => self.step_own(job, &name, &lanes).await?,
+                None if job.state == JobState::Running => self.step(job).await?,
+                None => false,
+            };
         }
         Ok(forward)
     }
@@ -188,31 +211,13 @@ impl Jobs {
     }
 
     /// A job ends when all that it moved is settled.
-    async fn finish_if_settled(&self, id: u64) -> Result<(), QueueError> {
+    async fn finish_if_settled(&mut self, id: u64) -> Result<(), QueueError> {
         let jobs = self.engine.jobs().await?;
-        let Some(mut job) = jobs.into_iter().find(|job| job.id == id) else { return Ok(()) };
+        let Some(job) = jobs.into_iter().find(|job| job.id == id) else { return Ok(()) };
         let settled = job.progress.delivered + job.progress.duplicate + job.progress.failed;
         if settled >= job.moved && job.state == JobState::Running {
-            job.state = JobState::Done;
-            job.ended_at = Some(self.clock.now());
-            let job = self.engine.put_job(job).await?;
-            self.operator.tell(ended(&job));
+            self.end(&job, JobState::Done, String::new()).await?;
         }
         Ok(())
-    }
-}
-
-fn ended(job: &JobRecord) -> Notice {
-    let (id, lane, progress) = (job.id, &job.lane, &job.progress);
-    let (delivered, failed) = (progress.delivered + progress.duplicate, progress.failed);
-    Notice {
-        happening: Happening::Job,
-        subject: id.to_string(),
-        state: "done",
-        level: if failed > 0 { 7 } else { 3 },
-        text: format!(
-            "Holdfast: replay {id} to {lane} has ended: {delivered} delivered, {failed} dead again"
-        ),
-        reason: String::new(),
     }
 }
