@@ -18,6 +18,7 @@ mod cli_top;
 mod clients;
 mod damage;
 mod dead_letters;
+mod deploy;
 mod doubt;
 mod faulty_config;
 mod first_look;

@@ -27,6 +27,7 @@ use crate::{
     api::{self, Access, Api, Live, Parts, Tls},
     cli::{Exit, LogFormat},
     config::{self, Config, Role, ServerConfig, Token},
+    notify,
     reload::{self, Hands, Reloader, Running, SourceRuns, Sources},
     stages::{self, EndSignals, Stages},
     upkeep::Upkeep,
@@ -147,7 +148,9 @@ async fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
         version = env!("CARGO_PKG_VERSION"),
         "holdfast is running"
     );
+    notify::ready();
     let ended = stages::wait_for_end(&core.engine, signals).await;
+    notify::stopping();
     core.stages.stop(node.shutdown_timeout, &core.engine).await;
     ended
 }
@@ -236,6 +239,8 @@ impl Core {
             over: BTreeMap::new(),
         };
         self.stages.rest_tasks.spawn(upkeep.run(self.stages.rest.clone()));
+        let live = notify::live(Arc::clone(&self.engine), self.stages.rest.clone());
+        self.stages.rest_tasks.spawn(live);
     }
 
     fn serve(

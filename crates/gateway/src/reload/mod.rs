@@ -34,7 +34,10 @@ pub(crate) use self::{
     report::Report,
     sources::{SourceRuns, Sources},
 };
-use crate::config::{self, Config, Fixed, Prints};
+use crate::{
+    config::{self, Config, Fixed, Prints},
+    notify,
+};
 
 /// Reloads that may wait for their turn; further ones are refused.
 const WAITING_MAX: usize = 64;
@@ -146,7 +149,9 @@ impl Running {
 
     async fn reload(&mut self, who: &str) -> Result<Report, ReloadError> {
         tracing::info!(who, path = %self.path.display(), "reading the configuration anew");
+        notify::reloading();
         let result = self.try_reload().await;
+        notify::ready();
         let outcome = if result.is_ok() { "ok" } else { "failed" };
         self.reloads.with_label_values(&[outcome]).inc();
         self.report(&result);

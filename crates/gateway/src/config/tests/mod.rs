@@ -1,5 +1,6 @@
 mod faults;
 mod files;
+mod manual;
 mod secrets;
 mod server;
 mod shipped;
