@@ -114,7 +114,7 @@ pub(crate) struct Rehearsal {
 #[serde(untagged)]
 #[expect(dead_code, reason = "it describes what `start` answers without a new job")]
 enum NotStarted {
-    Job(View),
+    Job(Box<View>),
     Rehearsed(Rehearsal),
 }
 

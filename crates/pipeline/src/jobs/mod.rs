@@ -2,7 +2,7 @@
 //!
 //! Dead letters for their own lane go back to pending there, under their old key, as fast as the
 //! lane takes them. A stretch of the log, and dead letters for another destination, go through a
-//! lane of the job's own ([`own`]), under a key of the job's, and below live traffic.
+//! lane of the job's own (`own`), under a key of the job's, and below live traffic.
 //!
 //! The queue counts what was moved and what became of it, in the same writes, so a job goes on
 //! where it stood after a crash and moves nothing twice. A dead letter that dies again is not met
