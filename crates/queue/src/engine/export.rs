@@ -1,10 +1,8 @@
 //! `queue export`: everything a stopped queue holds, as NDJSON, and nothing changed.
 //!
-//! `queue import` makes the same queue of it. One line a record, see [`lines`]; an event can stand
+//! `queue import` makes the same queue of it. One line a record, see `engine/lines.rs`; an event can stand
 //! in the log and behind it, in a retry record or a dead letter. What is damaged is left out,
 //! counted as lost where counts depend on it, and its bytes stay where they are.
-//!
-//! [`lines`]: crate::engine::lines
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
