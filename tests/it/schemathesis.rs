@@ -3,7 +3,7 @@
 //!
 //! What it is given is the served document, made stricter: objects may have no more than their
 //! described fields. And names of things that exist are offered, so that more than the refusals is
-//! looked at.
+//! looked at. A stream without an end is cut behind its head, by a relay.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::people::{self, Who},
-    support::{Config, Gateway, Receiver, Reply, alerts},
+    support::{Config, Gateway, Receiver, Reply, alerts, relay},
 };
 
 /// Test cases an operation and kind; all four roles together end within two minutes.
@@ -33,6 +33,7 @@ fn program() -> PathBuf {
 /// Things of every kind, so that there is something to find.
 struct Stock {
     event: String,
+    cursor: String,
     dead: String,
     job: String,
 }
@@ -46,7 +47,9 @@ fn stock(gateway: &Gateway) -> Stock {
     assert_eq!(started.status, 202, "{}", started.text);
     let event = accepted["first"].as_str().unwrap().to_owned();
     let dead = format!("{event}.picky");
-    Stock { event, dead, job: started.json()["id"].to_string() }
+    let page = gateway.get("/v1/alerts?limit=1").json();
+    let cursor = page["next_cursor"].as_str().unwrap().to_owned();
+    Stock { event, cursor, dead, job: started.json()["id"].to_string() }
 }
 
 /// No object has more fields than are described.
@@ -71,8 +74,14 @@ fn offer(document: &mut Value, stock: &Stock) {
             }
             let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
             let Some(parameters) = parameters else { continue };
-            for parameter in parameters.iter_mut().filter(|parameter| parameter["in"] == "path") {
+            for parameter in parameters.iter_mut() {
+                if parameter["name"] == "wait" {
+                    parameter["example"] = json!("20ms");
+                }
                 let known = match (parameter["name"].as_str().unwrap(), path.as_str()) {
+                    ("cursor" | "last-event-id", path) if path.starts_with("/v1/alerts") => {
+                        &stock.cursor
+                    }
                     ("id", path) if path.starts_with("/v1/alerts") => &stock.event,
                     ("id", path) if path.starts_with("/v1/dead-letters") => &stock.dead,
                     ("id", _) => &stock.job,
@@ -90,7 +99,8 @@ fn offer(document: &mut Value, stock: &Stock) {
 fn run(gateway: &Gateway, who: Who, document: &Path) {
     let mut command = Command::new(program());
     command.current_dir(gateway.config.folder()).arg("run").arg(document);
-    command.args(["--url", &format!("http://127.0.0.1:{}", gateway.port), "--no-color"]);
+    let port = relay::start(gateway.port);
+    command.args(["--url", &format!("http://127.0.0.1:{port}"), "--no-color"]);
     command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES_MAX]);
     command.args(["--generation-deterministic"]);
     command.args(["--suppress-health-check", "all", "--continue-on-failure", "--warnings", "off"]);
@@ -114,6 +124,7 @@ fn as_role(who: Who) {
         _ => Reply::ok(),
     });
     let config = people::with_roles(Config::new())
+        // The log keeps what was delivered, for those who pull.
         .queue("reserve = \"1MiB\"")
         .webhook("siem", &receiver.url("/"), "")
         .webhook("picky", &receiver.url("/picky"), "poison_limit = 1000");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::people::{self, Who};
-use crate::support::{Config, Gateway, http::Call};
+use crate::support::{Config, Gateway, http::Call, relay};
 
 use Who::{Admin, Ingest, Nobody, Read};
 
@@ -22,6 +22,8 @@ const ROUTES: &[(&str, &str, &[Who])] = &[
     ("GET",    "/health/destinations",                EVERYBODY),
     ("GET",    "/openapi.json",                       ANY_TOKEN),
     ("POST",   "/v1/alerts",                          INGESTERS),
+    ("GET",    "/v1/alerts",                          READERS),
+    ("GET",    "/v1/alerts/stream",                   READERS),
     ("GET",    "/v1/alerts/{id}",                     READERS),
     ("GET",    "/v1/destinations",                    READERS),
     ("GET",    "/v1/destinations/{name}",             READERS),
@@ -29,6 +31,7 @@ const ROUTES: &[(&str, &str, &[Who])] = &[
     ("POST",   "/v1/destinations/{name}/resume",      ADMINS),
     ("POST",   "/v1/destinations/{name}/retry-now",   ADMINS),
     ("POST",   "/v1/destinations/{name}/test",        ADMINS),
+    ("POST",   "/v1/destinations/{name}/purge",       ADMINS),
     ("GET",    "/v1/dead-letters",                    READERS),
     ("POST",   "/v1/dead-letters/purge",              ADMINS),
     ("GET",    "/v1/dead-letters/{id}",               READERS),
@@ -39,19 +42,25 @@ const ROUTES: &[(&str, &str, &[Who])] = &[
     ("GET",    "/v1/replays/{id}",                    ADMINS),
     ("POST",   "/v1/replays/{id}/{action}",           ADMINS),
     ("GET",    "/v1/audit",                           ADMINS),
+    ("POST",   "/v1/reload",                          ADMINS),
+    ("POST",   "/v1/console/links",                   ADMINS),
 ];
 
 /// Callbacks are signed and have no token.
 const SIGNED: (&str, &str) = ("POST", "/v1/callbacks/{destination}");
+/// The console wants a session, which no token is.
+const SESSION: (&str, &str) = ("GET", "/");
 
 #[test]
 fn nobody_has_a_right_that_the_table_does_not_give() {
     let mut gateway = Gateway::start(people::with_roles(Config::new()));
+    // It ends what has no end.
+    let port = relay::start(gateway.port);
     for (method, route, allowed) in ROUTES {
         let path =
             route.replace("{name}", "nobody").replace("{id}", "1").replace("{action}", "pause");
         for who in people::ALL {
-            let mut call = Call::new(gateway.port, method, &path);
+            let mut call = Call::new(port, method, &path);
             if let Some(token) = who.token() {
                 call = call.bearer(token);
             }
@@ -67,6 +76,20 @@ fn nobody_has_a_right_that_the_table_does_not_give() {
             }
             assert!(answer.status < 500, "{who:?} {method} {route}: {answer:?}");
         }
+    }
+    gateway.finish();
+}
+
+#[test]
+fn the_console_is_closed_to_who_has_no_session_whatever_the_token() {
+    let mut gateway = Gateway::start(people::with_roles(Config::new()));
+    let (method, path) = SESSION;
+    for who in people::ALL {
+        let mut call = Call::new(gateway.port, method, path);
+        if let Some(token) = who.token() {
+            call = call.bearer(token);
+        }
+        assert_eq!(call.send().unwrap().status, 401, "{who:?}");
     }
     gateway.finish();
 }
@@ -99,6 +122,7 @@ fn the_table_has_every_route_of_the_document_and_their_roles() {
     let mut table: BTreeSet<_> =
         ROUTES.iter().map(|(method, path, allowed)| row(method, path, allowed)).collect();
     table.insert(row(SIGNED.0, SIGNED.1, EVERYBODY));
+    table.insert(row(SESSION.0, SESSION.1, EVERYBODY));
     let missing: Vec<_> = described.symmetric_difference(&table).collect();
     assert!(missing.is_empty(), "the document and the table differ: {missing:#?}");
     gateway.finish();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustix::process::Signal;
 
 use crate::support::{
     Config, Gateway,
@@ -142,6 +143,42 @@ fn new_certificates_are_served_without_a_restart_and_bad_ones_never() {
     assert_eq!(curl(gateway.port, "/livez", &old_ca, None), Some(200), "the old one is served");
 
     files.pair("server", &new.sign("127.0.0.1"));
+    eventually("the new certificate is served", || {
+        (curl(gateway.port, "/livez", &new_ca, None) == Some(200)).then_some(())
+    });
+    assert_eq!(curl(gateway.port, "/livez", &old_ca, None), None);
+    stop(&mut gateway);
+}
+
+#[test]
+fn a_bad_certificate_at_a_reload_keeps_the_old_one_and_says_so_and_a_good_one_is_served_at_once() {
+    let config = Config::new();
+    let files = Files(config.folder().to_owned());
+    let (old, new) = (Authority::new(), Authority::new());
+    let (old_ca, new_ca) = (files.put("old.pem", &old.pem), files.put("new.pem", &new.pem));
+    files.pair("server", &old.sign("127.0.0.1"));
+    let other = files.pair("other", &new.sign("127.0.0.1"));
+    let mut gateway = Gateway::new(with_tls(config, ""));
+    start(&mut gateway, &old_ca, None);
+    let path = gateway.config.file("holdfast.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // The new file names other certificates, and the first time another one's key.
+    let [cert, key] = other.map(|path| path.display().to_string());
+    let server = |name: &str| gateway.config.file(name).display().to_string();
+    let mixed = text.replace(&server("server.pem"), &cert);
+    write_private(&path, &mixed);
+    gateway.signal(Signal::HUP);
+    eventually("the bad file is complained of", || {
+        gateway.log().contains("do not go together").then_some(())
+    });
+    eventually("the reload is over", || {
+        gateway.log().contains("nothing was changed").then_some(())
+    });
+    assert_eq!(curl(gateway.port, "/livez", &old_ca, None), Some(200), "the old one is served");
+    assert_eq!(curl(gateway.port, "/livez", &new_ca, None), None);
+
+    write_private(&path, &mixed.replace(&server("server.key"), &key));
+    gateway.signal(Signal::HUP);
     eventually("the new certificate is served", || {
         (curl(gateway.port, "/livez", &new_ca, None) == Some(200)).then_some(())
     });

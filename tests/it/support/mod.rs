@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod receiver;
+pub(crate) mod relay;
 pub(crate) mod request;
 pub(crate) mod wait;
 

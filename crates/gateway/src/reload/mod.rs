@@ -57,6 +57,10 @@ pub(crate) enum ReloadError {
     Busy,
 }
 
+/// Without any the gateway would have no door.
+const TOKENS_STAY: &str = "`server.tokens` has none any more, so those of before stay valid until \
+    the next start, which takes `admin.token`";
+
 struct Wish {
     who: String,
     done: oneshot::Sender<Result<Report, ReloadError>>,
@@ -87,6 +91,8 @@ pub(crate) struct Running {
     lanes: BTreeMap<Name, Run>,
     sources: SourceRuns,
     reloads: IntCounterVec,
+    /// The valid tokens are the configuration's, not the generated one.
+    has_tokens: bool,
 }
 
 impl Running {
@@ -115,6 +121,7 @@ impl Running {
             lanes: BTreeMap::new(),
             sources,
             reloads,
+            has_tokens: !config.server.tokens.is_empty(),
         };
         // Against nothing no file is at fault.
         let plan = Plan::between(&running.prints, &config.prints).unwrap_or_default();
@@ -187,6 +194,10 @@ impl Running {
         let (tokens, files) = (config.server.tokens.clone(), config.server.tls.clone());
         notes.extend(self.carry_out(&plan, config).await.map_err(ReloadError::Queue)?);
         self.hands.wake_parked(&plan.kept).await;
+        if tokens.is_empty() && self.has_tokens {
+            notes.push(TOKENS_STAY.to_owned());
+        }
+        self.has_tokens |= !tokens.is_empty();
         notes.extend(self.hands.adopt_live(tokens, files).await);
         Ok(Report::new(&plan, notes, restart, fixed_secrets))
     }
