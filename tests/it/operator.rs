@@ -53,10 +53,10 @@ fn trouble_its_end_jobs_and_reloads_are_told_and_only_to_who_asks() {
     let path = gateway.config.file("holdfast.toml");
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{good}\ncolour = \"red\"\n")).unwrap();
-    assert_eq!(gateway.post("/v1/reload", &Value::Null).status, 422);
+    assert_eq!(gateway.post("/v1/reload", &json!({})).status, 422);
     wait_until_told(&person, "reload", "configuration", "failed");
     std::fs::write(&path, good).unwrap();
-    assert_eq!(gateway.post("/v1/reload", &Value::Null).status, 200);
+    assert_eq!(gateway.post("/v1/reload", &json!({})).status, 200);
     wait_until_told(&person, "reload", "configuration", "ok");
     // The others filter them out, and count them so.
     gateway.wait_for_lane("siem", "passed them over", |lane| {
@@ -76,7 +76,7 @@ fn a_lane_that_cannot_carry_operator_events_makes_no_more_of_them() {
     );
     let mut gateway = Gateway::start(config);
     // One event that it fails with, and opens.
-    assert_eq!(gateway.post("/v1/reload", &Value::Null).status, 200);
+    assert_eq!(gateway.post("/v1/reload", &json!({})).status, 200);
     gateway.wait_for_state("person", "open");
     eventually("it was tried again and again", || holds(person.count() >= 5));
     person.behave(|_| Reply::ok());

@@ -356,7 +356,7 @@ fn what_needs_a_restart_is_named() {
     let text = text.replace("retention = \"0s\"", "retention = \"1h\"\nmax_size = \"1GiB\"");
     let text = text.replace("name = \"it\"\nstate", "name = \"other\"\nstate");
     write_private(&gateway.config.file("holdfast.toml"), &text);
-    let report = gateway.post("/v1/reload", &Value::Null).json();
+    let report = gateway.post("/v1/reload", &json!({})).json();
     let expected = json!(["node.name", "queue.max_size", "queue.retention"]);
     assert_eq!(report["needs_restart"], expected, "{state:?}");
     assert!(gateway.log().contains("take effect at the next start"));

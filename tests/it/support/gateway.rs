@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     binary::{self, Said},
@@ -145,7 +145,7 @@ impl Gateway {
     pub(crate) fn reload(&mut self, tables: &str) -> Answer {
         self.config.set_tables(tables);
         self.config.write(self.port);
-        self.post("/v1/reload", &Value::Null)
+        self.post("/v1/reload", &json!({}))
     }
 
     /// As [`Self::reload`], and it is done.

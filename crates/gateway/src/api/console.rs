@@ -18,11 +18,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use rand::Rng;
-use serde_json::json;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, auth::Caller, problem::Problem};
+use super::{
+    Api,
+    auth::Caller,
+    openapi::Nothing,
+    problem::{self, Problem},
+};
 
 const CODE_LIFE: Duration = Duration::from_secs(5 * 60);
 const SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -83,18 +89,60 @@ fn add(known: &mut HashMap<Hash, Instant>, max: usize, now: Instant, life: Durat
     text
 }
 
-/// `POST /v1/console/links`.
+/// A sign-in link
+#[derive(Serialize, ToSchema)]
+#[schema(as = SignInLink, example = json!({"path": "/?code=5f2c", "expires_in_s": 300}))]
+pub(crate) struct Link {
+    /// Behind the gateway's address. It is good once.
+    path: String,
+    expires_in_s: u64,
+}
+
+/// Makes a sign-in link of the console
+///
+/// It is good once and for five minutes, and opens a session in a browser, which reads.
+#[utoipa::path(
+    post, path = "/v1/console/links", tag = "console", operation_id = "make_sign_in_link",
+    request_body = Nothing,
+    responses((status = 201, description = "The link.", body = Link)),
+)]
 pub(crate) async fn link(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
+    _: Nothing,
 ) -> Response {
     let code = api.console.invite(Instant::now());
     api.note(&who, "sign-in link", "console", String::new()).await;
-    let answer = json!({ "path": format!("/?code={code}"), "expires_in_s": CODE_LIFE.as_secs() });
+    let answer = Link { path: format!("/?code={code}"), expires_in_s: CODE_LIFE.as_secs() };
     (StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
-/// `GET /`: with a code a session begins, with a session there is the page.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what is read by hand, so that all else is no error")]
+pub(crate) struct Codes {
+    /// Of a sign-in link.
+    code: Option<String>,
+}
+
+/// Shows the console
+///
+/// With a link's code a session begins; with the session's cookie there is the page. Tokens open
+/// nothing here.
+#[utoipa::path(
+    get, path = "/", tag = "console", operation_id = "console", params(Codes),
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html"),
+        (status = 303, description = "The session has begun; its cookie is set.",
+         headers(("location" = String, description = "`/`."),
+            ("set-cookie" = String, description = "The session."))),
+        (status = 401, description = "There is no session, or the link is used or too old.",
+         body = String, content_type = "text/html"),
+        (status = 503, description = "The gateway is stopping.",
+         body = problem::Body, content_type = "application/problem+json",
+         headers(("retry-after" = u64, description = "Seconds to wait."))),
+    ),
+)]
 pub(crate) async fn page(
     State(api): State<Arc<Api>>,
     RawQuery(query): RawQuery,
@@ -214,6 +262,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

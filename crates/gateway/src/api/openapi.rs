@@ -61,6 +61,8 @@ impl<S: Send + Sync> FromRequest<S> for Nothing {
         (name = "dead-letters", description = "What was given up."),
         (name = "replays", description = "Jobs that send again."),
         (name = "audit", description = "Who did what."),
+        (name = "configuration", description = "The file, read anew."),
+        (name = "console", description = "The page for people."),
         (name = "callbacks", description = "What remote systems send back."),
         (name = "health", description = "The process, the intake, the lanes."),
     ),

@@ -7,13 +7,33 @@ use axum::{Extension, Json, extract::State};
 use super::{
     Api,
     auth::Caller,
-    problem::{BadLine, Kind, Problem},
+    openapi::Nothing,
+    problem::{self, BadLine, Kind, Problem},
 };
 use crate::reload::{ReloadError, Report};
 
+/// Reads the configuration anew
+///
+/// It takes effect whole, or nothing changes. Answers when it has.
+#[utoipa::path(
+    post, path = "/v1/reload", tag = "configuration", operation_id = "reload",
+    request_body = Nothing,
+    responses(
+        (status = 200, description = "What changed.", body = Report),
+        (status = 409, description = "Too many reloads wait already.",
+         body = problem::Body, content_type = "application/problem+json"),
+        (status = 422, description = "The file has faults; nothing was changed.",
+         body = problem::Body, content_type = "application/problem+json",
+         example = json!({"type": "/problems/bad-configuration",
+            "title": "The configuration has faults", "status": 422,
+            "detail": "the new configuration has 1 faults; nothing was changed",
+            "errors": [{"line": 12, "message": "destinations.siem.rate: a number is needed"}]})),
+    ),
+)]
 pub(crate) async fn reload(
     State(api): State<Arc<Api>>,
     Extension(Caller(who)): Extension<Caller>,
+    _: Nothing,
 ) -> Result<Json<Report>, Problem> {
     Ok(Json(api.reloader.reload(&who).await?))
 }

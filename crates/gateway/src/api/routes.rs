@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
-    routing::{get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -27,8 +22,8 @@ fn ingesting() -> Routes {
 
 fn reading() -> Routes {
     Routes::default()
-        .route("/v1/alerts", get(alerts::list))
-        .route("/v1/alerts/stream", get(alerts::stream))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::stream))
         .routes(routes!(timeline::show))
         .routes(routes!(destinations::list))
         .routes(routes!(destinations::show))
@@ -50,8 +45,8 @@ fn administering() -> Routes {
         .routes(routes!(replays::show))
         .routes(routes!(replays::act))
         .routes(routes!(audit::list))
-        .route("/v1/reload", post(reload::reload))
-        .route("/v1/console/links", post(console::link))
+        .routes(routes!(reload::reload))
+        .routes(routes!(console::link))
 }
 
 fn for_any_token() -> Routes {
@@ -66,7 +61,7 @@ fn open() -> Routes {
     Routes::default()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .route("/", get(console::page))
+        .routes(routes!(console::page))
 }
 
 /// The whole API as it is described.

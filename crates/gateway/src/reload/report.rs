@@ -1,11 +1,18 @@
 //! What a reload did, for people and for programs.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::plan::{Plan, Step};
 
-/// See the module header. Names of lanes, and of sources as `sources.NAME`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// What a reload did
+///
+/// Names of lanes, and of sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ReloadReport, example = json!({"changed": ["siem"], "started": ["tickets"],
+    "removed": [], "renamed": [{"from": "mail", "to": "letters"}], "unchanged": ["archive"],
+    "sources_stopped": [], "sources_started": [], "needs_restart": ["queue.max_size"],
+    "secrets_of_the_start": [], "notes": []}))]
 pub(crate) struct Report {
     changed: Vec<String>,
     started: Vec<String>,
@@ -16,13 +23,15 @@ pub(crate) struct Report {
     sources_stopped: Vec<String>,
     sources_started: Vec<String>,
     /// Settings that the file has otherwise, and that take effect at the next start.
+    #[schema(value_type = Vec<String>)]
     needs_restart: Vec<&'static str>,
     /// Secrets from the environment, or from systemd, are those of the start.
     secrets_of_the_start: Vec<String>,
     notes: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A lane that goes on under another name
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 struct Renamed {
     from: String,
     to: String,

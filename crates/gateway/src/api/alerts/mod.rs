@@ -6,6 +6,7 @@
 //! left. Pulling costs the lanes nothing: pages are read a few at a time, in small steps, and the
 //! connections that wait are counted.
 
+mod params;
 mod query;
 mod stream;
 
@@ -27,13 +28,14 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use self::query::{Begin, Query};
-pub(crate) use self::stream::stream;
+pub(crate) use self::stream::{__path_stream, stream};
 use super::{
     Api,
     event::{EventView, cursor},
-    problem::Problem,
+    problem::{self, Problem},
 };
 
 /// Pages that are read at once, whoever asks.
@@ -97,16 +99,17 @@ impl Failure {
     fn body(&self) -> Option<(StatusCode, serde_json::Value)> {
         match self {
             Self::Problem(_) => None,
-            Self::Expired { oldest, why } => Some((
-                StatusCode::GONE,
-                json!({
-                    "type": "/problems/cursor-expired",
-                    "title": "The cursor has expired",
-                    "status": 410,
-                    "detail": format!("{why}; go on with `oldest_cursor`"),
-                    "oldest_cursor": oldest,
-                }),
-            )),
+            Self::Expired { oldest, why } => {
+                let expired = Expired {
+                    kind: "/problems/cursor-expired",
+                    title: "The cursor has expired",
+                    status: StatusCode::GONE.as_u16(),
+                    detail: format!("{why}; go on with `oldest_cursor`"),
+                    oldest_cursor: oldest,
+                };
+                // A struct of texts and numbers cannot fail to become JSON.
+                Some((StatusCode::GONE, serde_json::to_value(expired).unwrap_or_default()))
+            }
             Self::TooMany => Some((
                 StatusCode::SERVICE_UNAVAILABLE,
                 json!({
@@ -136,8 +139,29 @@ impl IntoResponse for Failure {
     }
 }
 
-#[derive(Serialize)]
-struct Page {
+/// The events behind a cursor are not in the log any more
+#[derive(Serialize, ToSchema)]
+#[schema(as = CursorExpired, example = json!({"type": "/problems/cursor-expired",
+    "title": "The cursor has expired", "status": 410,
+    "detail": "the cursor is of another log; go on with `oldest_cursor`",
+    "oldest_cursor": "azN2OXgwYXEybS0w"}))]
+pub(crate) struct Expired<'a> {
+    #[serde(rename = "type")]
+    #[schema(pattern = "^/problems/cursor-expired$")]
+    kind: &'a str,
+    title: &'a str,
+    #[schema(minimum = 410, maximum = 410)]
+    status: u16,
+    /// For people; it may change.
+    detail: String,
+    /// Where the oldest event is that is left.
+    oldest_cursor: &'a str,
+}
+
+/// A page of events
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub(crate) struct Page {
     data: Vec<EventView>,
     /// Where to go on; there is always one.
     next_cursor: String,
@@ -145,6 +169,22 @@ struct Page {
     has_more: bool,
 }
 
+/// Pulls events from a cursor on, or waits for some
+///
+/// Whoever goes on with `next_cursor` misses nothing. Conditions mean what they mean in `when`; a
+/// list has commas, or its key is given again.
+#[utoipa::path(
+    get, path = "/v1/alerts", tag = "alerts", operation_id = "list_alerts",
+    params(params::OfList),
+    responses(
+        (status = 200, description = "The events that pass; perhaps none.", body = Page),
+        (status = 410, description = "The cursor has expired, or is of another log.",
+         body = Expired<'_>, content_type = "application/problem+json"),
+        (status = 503, description = "Too many readers wait already, or the gateway is stopping.",
+         body = problem::Body, content_type = "application/problem+json",
+         headers(("retry-after" = u64, description = "Seconds to wait."))),
+    ),
+)]
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     RawQuery(query): RawQuery,

@@ -12,12 +12,12 @@ use holdfast_pipeline::{filter::Filter, settings::WHEN_SETTINGS};
 
 use crate::api::problem::{Kind, Problem};
 
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
+pub(super) const LIMIT_DEFAULT: usize = 100;
+pub(super) const LIMIT_MAX: usize = 1_000;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const QUERY_BYTES_MAX: usize = 8 * 1024;
 /// It can cost more than all others together, on the gateway.
-const NOT_OFFERED: &str = "where";
+pub(super) const NOT_OFFERED: &str = "where";
 
 /// Where reading begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,13 +18,14 @@ use holdfast_queue::{QueueEngine, StoredEvent};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
-    Failure, STEP, behind, place,
+    Expired, Failure, STEP, behind, params, place,
     query::{Begin, Query, read_cursor},
     step,
 };
 use crate::api::{
     Api,
     event::{EventView, cursor},
+    problem,
 };
 
 /// A comment is sent after so long a silence, so that a dead connection is noticed.
@@ -46,6 +47,24 @@ struct Follow {
     _permit: OwnedSemaphorePermit,
 }
 
+/// Follows the log as server-sent events
+///
+/// A message's `event` is the event's kind, its `data` the event, its `id` the cursor. A stream that
+/// cannot go on ends with a message `problem`.
+#[utoipa::path(
+    get, path = "/v1/alerts/stream", tag = "alerts", operation_id = "stream_alerts",
+    params(params::OfStream),
+    responses(
+        (status = 200, description = "Messages, until the client or the gateway ends it.",
+         body = String, content_type = "text/event-stream",
+         example = "id: azN2OXgwYXEybS00Mg\nevent: alert\ndata: {\"id\":\"k3v9x0aq2m-42\"}\n\n"),
+        (status = 410, description = "The cursor has expired, or is of another log.",
+         body = Expired<'_>, content_type = "application/problem+json"),
+        (status = 503, description = "Too many readers wait already, or the gateway is stopping.",
+         body = problem::Body, content_type = "application/problem+json",
+         headers(("retry-after" = u64, description = "Seconds to wait."))),
+    ),
+)]
 pub(crate) async fn stream(
     State(api): State<Arc<Api>>,
     RawQuery(query): RawQuery,
