@@ -92,8 +92,11 @@ impl Lane {
             return Some(Work::Fresh { events, express: false });
         }
         // What waits for order is no news, and the room that it takes must become free.
-        if !fresh_allowed && let Some(event) = self.normal.reader.next_held(&self.waiting()) {
-            return Some(Work::Fresh { events: vec![event], express: false });
+        if !fresh_allowed {
+            let (waiting, batch) = (self.waiting(), &self.config.settings.batch);
+            if let Some(events) = self.normal.reader.next_held(batch, &waiting, now) {
+                return Some(Work::Fresh { events, express: false });
+            }
         }
         if let Some(head) = self.take_due(wall) {
             return Some(Work::Retry(head));
