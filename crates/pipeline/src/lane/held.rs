@@ -52,6 +52,12 @@ impl Held {
         self.slots.iter().filter_map(|events| events.front()).map(|event| event.seq).min()
     }
 
+    /// What [`Self::pop_free`] would take.
+    pub(super) fn free(&self, blocked: Slots) -> Option<&Arc<Event>> {
+        let slot = self.oldest_where(|slots, _| !slots.overlaps(blocked))?;
+        self.slots[slot].front()
+    }
+
     /// The oldest whose slot is free.
     pub(super) fn pop_free(&mut self, blocked: Slots) -> Option<(Arc<Event>, Slots)> {
         self.pop_where(|slots, _| !slots.overlaps(blocked))
@@ -63,12 +69,7 @@ impl Held {
     }
 
     fn pop_where(&mut self, may: impl Fn(Slots, Seq) -> bool) -> Option<(Arc<Event>, Slots)> {
-        if self.count == 0 {
-            return None;
-        }
-        let fronts = self.slots.iter().enumerate();
-        let fronts = fronts.filter_map(|(slot, events)| Some((events.front()?.seq, slot)));
-        let (_, slot) = fronts.filter(|(seq, slot)| may(Slots(1 << slot), *seq)).min()?;
+        let slot = self.oldest_where(may)?;
         let event = self.slots[slot].pop_front()?;
         self.count -= 1;
         self.bytes -= event.body.len();
@@ -77,6 +78,16 @@ impl Held {
             self.taken = Slots(self.taken.0 & !slots.0);
         }
         Some((event, slots))
+    }
+
+    /// The slot of the oldest event that may go.
+    fn oldest_where(&self, may: impl Fn(Slots, Seq) -> bool) -> Option<usize> {
+        if self.count == 0 {
+            return None;
+        }
+        let fronts = self.slots.iter().enumerate();
+        let fronts = fronts.filter_map(|(slot, events)| Some((events.front()?.seq, slot)));
+        fronts.filter(|(seq, slot)| may(Slots(1 << slot), *seq)).min().map(|(_, slot)| slot)
     }
 }
 

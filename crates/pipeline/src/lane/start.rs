@@ -107,11 +107,11 @@ impl Lane {
             return Some(Work::Fresh { events, express: false });
         }
         // What waits for order is no news, and the room that it takes must become free.
-        if !is_active
-            && held.is_none()
-            && let Some(event) = self.normal.reader.next_held(&self.waiting())
-        {
-            return Some(Work::Fresh { events: vec![event], express: false });
+        if !is_active && held.is_none() {
+            let (waiting, batch) = (self.waiting(), &self.config.settings.batch);
+            if let Some(events) = self.normal.reader.next_held(batch, &waiting, now) {
+                return Some(Work::Fresh { events, express: false });
+            }
         }
         if let Some(head) = self.take_due(wall) {
             return Some(Work::Retry(head));

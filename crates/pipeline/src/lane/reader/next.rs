@@ -41,24 +41,12 @@ impl Reader {
         now: Instant,
     ) -> Next {
         if settings.events_max == 1 {
-            let next = self.pop(wait, usize::MAX);
-            return next.map_or(Next::Nothing, |(event, _)| Next::Batch(vec![event]));
+            let next = self.pop(wait, usize::MAX).event();
+            return next.map_or(Next::Nothing, |event| Next::Batch(vec![event]));
         }
-        while self.batch.len() < settings.events_max {
-            let room = match self.batch.is_empty() {
-                true => usize::MAX,
-                false => settings.bytes_max.saturating_sub(self.batch_bytes),
-            };
-            match self.pop(wait, room) {
-                Some((event, slots)) => {
-                    self.batch_bytes += event.body.len() + 1;
-                    self.batch_slots = self.batch_slots.with(slots);
-                    self.batch_since.get_or_insert(now);
-                    self.batch.push(event);
-                }
-                None if self.is_next_too_large(wait, room) => return self.batch_if_free(wait),
-                None => break,
-            }
+        let is_cut = self.fill(settings, now, wait, Self::pop);
+        if is_cut {
+            return self.batch_if_free(wait);
         }
         let Some(since) = self.batch_since else { return Next::Nothing };
         let grace = if more_to_come { PAGE_WAIT_MAX } else { Duration::ZERO };
@@ -69,38 +57,66 @@ impl Reader {
         Next::Filling(deadline)
     }
 
-    /// Takes the next event whose slot is free and which fits into `room`. What must wait for
-    /// another one of its slot is put aside, as long as there is place for it.
-    fn pop(&mut self, wait: &Waiting, room: usize) -> Option<(Arc<Event>, Slots)> {
-        if room == usize::MAX
-            && let Some(free) = self.held.pop_free(wait.blocked)
-        {
-            return Some(free);
+    /// Fills the batch with what `pop` has. Says whether the size of the next event ends it.
+    fn fill(
+        &mut self,
+        settings: &BatchSettings,
+        now: Instant,
+        wait: &Waiting,
+        mut pop: impl FnMut(&mut Self, &Waiting, usize) -> Popped,
+    ) -> bool {
+        while self.batch.len() < settings.events_max {
+            let room = match self.batch.is_empty() {
+                true => usize::MAX,
+                false => settings.bytes_max.saturating_sub(self.batch_bytes),
+            };
+            match pop(self, wait, room) {
+                Popped::Event(event, slots) => {
+                    self.batch_bytes += event.body.len() + 1;
+                    self.batch_slots = self.batch_slots.with(slots);
+                    self.batch_since.get_or_insert(now);
+                    self.batch.push(event);
+                }
+                Popped::TooLarge => return true,
+                Popped::Nothing => return false,
+            }
+        }
+        false
+    }
+
+    /// Takes the next event whose slot is free and which fits into `room`: first of those that were
+    /// put aside, or nobody would ever catch up. What must wait for another one of its slot is put
+    /// aside, as long as there is place for it.
+    fn pop(&mut self, wait: &Waiting, room: usize) -> Popped {
+        match self.pop_held(wait, room) {
+            Popped::Nothing => {}
+            found => return found,
         }
         loop {
-            let (event, slots) = self.buffer.front()?;
+            let Some((event, slots)) = self.buffer.front() else { return Popped::Nothing };
             if !slots.overlaps(wait.blocked.with(self.held.slots())) {
-                if event.body.len() + 1 > room {
-                    return None;
+                if event.body.len().saturating_add(1) > room {
+                    return Popped::TooLarge;
                 }
                 self.buffer_bytes -= event.body.len();
-                return self.buffer.pop_front();
+                return self.buffer.pop_front().into();
             }
-            let slot = held::slot(*slots)?;
+            let Some(slot) = held::slot(*slots) else { return Popped::Nothing };
             if !self.held.has_room(wait.held_max) {
-                return None;
+                return Popped::Nothing;
             }
             self.buffer_bytes -= event.body.len();
-            let (event, _) = self.buffer.pop_front()?;
+            let Some((event, _)) = self.buffer.pop_front() else { return Popped::Nothing };
             self.held.push(slot, event);
         }
     }
 
-    /// Whether it is the size of the next event that ends the batch.
-    fn is_next_too_large(&self, wait: &Waiting, room: usize) -> bool {
-        let blocked = wait.blocked.with(self.held.slots());
-        let next = self.buffer.front().filter(|(_, slots)| !slots.overlaps(blocked));
-        next.is_some_and(|(event, _)| event.body.len() + 1 > room)
+    fn pop_held(&mut self, wait: &Waiting, room: usize) -> Popped {
+        match self.held.free(wait.blocked) {
+            None => Popped::Nothing,
+            Some(event) if event.body.len().saturating_add(1) > room => Popped::TooLarge,
+            Some(_) => self.held.pop_free(wait.blocked).into(),
+        }
     }
 
     /// The batch, unless something older took one of its slots while it filled.
@@ -117,7 +133,7 @@ impl Reader {
     /// One event for a probe, whatever batches say.
     pub(in crate::lane) fn next_single(&mut self, wait: &Waiting) -> Option<Arc<Event>> {
         if self.batch.is_empty() {
-            return self.pop(wait, usize::MAX).map(|(event, _)| event);
+            return self.pop(wait, usize::MAX).event();
         }
         if self.batch_slots.overlaps(wait.blocked) {
             return None;
@@ -131,8 +147,41 @@ impl Reader {
         Some(event)
     }
 
-    /// One that waited for its slot, which is free now.
-    pub(in crate::lane) fn next_held(&mut self, wait: &Waiting) -> Option<Arc<Event>> {
-        self.held.pop_free(wait.blocked).map(|(event, _)| event)
+    /// Those that waited for their slots, which are free now, as one batch: what was taken into a
+    /// batch before goes with them, because it is older than what waits in the same slot.
+    pub(in crate::lane) fn next_held(
+        &mut self,
+        settings: &BatchSettings,
+        wait: &Waiting,
+        now: Instant,
+    ) -> Option<Vec<Arc<Event>>> {
+        self.fill(settings, now, wait, Self::pop_held);
+        match self.batch_if_free(wait) {
+            Next::Batch(events) if !events.is_empty() => Some(events),
+            _ => None,
+        }
+    }
+}
+
+/// What can go next.
+enum Popped {
+    Event(Arc<Event>, Slots),
+    /// It does not fit into the room that is left.
+    TooLarge,
+    Nothing,
+}
+
+impl Popped {
+    fn event(self) -> Option<Arc<Event>> {
+        match self {
+            Self::Event(event, _) => Some(event),
+            Self::TooLarge | Self::Nothing => None,
+        }
+    }
+}
+
+impl From<Option<(Arc<Event>, Slots)>> for Popped {
+    fn from(found: Option<(Arc<Event>, Slots)>) -> Self {
+        found.map_or(Self::Nothing, |(event, slots)| Self::Event(event, slots))
     }
 }

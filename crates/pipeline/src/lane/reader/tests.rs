@@ -177,6 +177,28 @@ fn what_waits_for_its_slot_has_a_limit_and_then_nothing_more_is_read() {
 }
 
 #[test]
+fn what_waited_for_its_slot_goes_in_batches() {
+    let now = Instant::now();
+    let order = Order::Key(Path::new("agent.id").unwrap());
+    let mut reader = reader(1, vec![]);
+    let events: Vec<_> = (1..=9).map(|seq| of_agent(seq, seq % 2, 3)).collect();
+    let both = order.slots(&events[0]).with(order.slots(&events[1]));
+    let mut storm = Storm::default();
+    let mut judges = Judges { filter: &Filter::default(), storm: &mut storm, order: &order };
+    reader.take_page(Page { events, next: 10, ..Page::default() }, &mut judges, now);
+    let busy = Waiting { blocked: both, held_max: 6 };
+    assert_eq!(seqs(reader.next(&BATCH, false, &busy, now)), [] as [Seq; 0]);
+    assert_eq!((reader.held(), reader.buffer.len()), (6, 3));
+    let free = Waiting { blocked: Slots::NONE, held_max: 6 };
+    assert_eq!(seqs(reader.next(&BATCH, false, &free, now)), [1, 2, 3]);
+    // While the lane is backed up.
+    let held = reader.next_held(&BATCH, &free, now).unwrap();
+    assert_eq!(held.iter().map(|event| event.seq).collect::<Vec<_>>(), [4, 5, 6]);
+    assert!(reader.next_held(&BATCH, &free, now).is_none());
+    assert_eq!(seqs(reader.next(&BATCH, false, &free, now)), [7, 8, 9]);
+}
+
+#[test]
 fn a_strict_lane_s_batch_goes_only_when_nothing_is_under_way() {
     let now = Instant::now();
     let mut reader = reader(1, vec![]);
