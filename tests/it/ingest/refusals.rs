@@ -43,7 +43,7 @@ fn on_invalid_dead_letter_takes_the_good_lines_and_keeps_the_bad_ones() {
     );
     let id = dead[0]["id"].as_str().unwrap();
     let answer = gateway.post(&format!("/v1/dead-letters/{id}/replay"), &json!({}));
-    assert_eq!(answer.status, 404, "no lane could send it: {}", answer.text);
+    assert_eq!(answer.status, 400, "it was never an event: {}", answer.text);
     assert_eq!(
         gateway.get("/v1/dead-letters?destination=source.http&count_only=true").json()["count"],
         1
