@@ -3,7 +3,7 @@
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::json;
 
 use crate::support::{Config, Gateway, Receiver, eventually, wait::holds};
 
@@ -82,7 +82,7 @@ fn a_service_manager_that_went_away_costs_nothing() {
     eventually("it says that nobody listens", || {
         holds(gateway.log().contains("cannot tell the service manager"))
     });
-    assert_eq!(gateway.post("/v1/reload", &serde_json::json!({})).status, 200);
+    assert_eq!(gateway.post("/v1/reload", &json!({})).status, 200);
     gateway.accept(&crate::support::alerts::ndjson(0..3));
     receiver.wait_for(3);
     gateway.finish();
