@@ -128,7 +128,9 @@ fn a_mail_server_whose_certificate_is_not_trusted_gets_no_mail() {
     gateway.accept(&alerts::ndjson(0..5));
     gateway.wait_for_state("mail", "config_failed");
     let lane = gateway.lane("mail");
-    assert_eq!((&lane["ledger"]["pending"], &lane["ledger"]["dead"]), (&5.into(), &0.into()));
+    // Beside the alerts the log may hold events about the lane's own trouble.
+    assert!(lane["ledger"]["pending"].as_u64() >= Some(5), "{lane}");
+    assert_eq!(lane["ledger"]["dead"], 0, "{lane}");
     assert!(lane["reason"].as_str().unwrap_or_default().contains("certificate"), "{lane}");
     assert!(mails(&folder.join("mail")).is_empty());
     gateway.finish();
