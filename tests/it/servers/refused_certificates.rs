@@ -61,7 +61,6 @@ fn a_wrong_certificate_is_refused_with_a_clear_error_and_costs_nothing() {
     gateway.accept(&alerts::ndjson(0..ALERTS));
     for (name, rsyslog, words, _) in &receivers {
         gateway.wait_for_state(name, "config_failed");
-        // Beside the alerts the log may hold events about the lanes' own trouble.
         gateway.wait_for_lane(name, "kept all", |lane| {
             lane["ledger"]["pending"].as_u64() >= Some(ALERTS)
         });
