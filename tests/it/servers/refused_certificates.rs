@@ -11,6 +11,12 @@ use crate::support::{Config, Gateway, alerts};
 
 const ALERTS: u64 = 30;
 
+/// Beside the alerts the log may hold events about the lanes' own trouble.
+fn keeps_all(gateway: &mut Gateway, lane: &str) {
+    gateway
+        .wait_for_lane(lane, "kept all", |lane| lane["ledger"]["pending"].as_u64() >= Some(ALERTS));
+}
+
 #[test]
 fn a_wrong_certificate_is_refused_with_a_clear_error_and_costs_nothing() {
     let mut config = Config::new();
@@ -61,9 +67,7 @@ fn a_wrong_certificate_is_refused_with_a_clear_error_and_costs_nothing() {
     gateway.accept(&alerts::ndjson(0..ALERTS));
     for (name, rsyslog, words, _) in &receivers {
         gateway.wait_for_state(name, "config_failed");
-        gateway.wait_for_lane(name, "kept all", |lane| {
-            lane["ledger"]["pending"].as_u64() >= Some(ALERTS)
-        });
+        keeps_all(&mut gateway, name);
         let lane = gateway.lane(name);
         assert_eq!(lane["ledger"]["dead"], 0, "{name}");
         let reason = lane["reason"].as_str().unwrap_or_default().to_owned();
