@@ -4,7 +4,7 @@
 //! Promises: a secret that changes in its file is used from the next request on; no answer's
 //! excerpt repeats one. Does not promise any meaning of an answer: that is the vendor's file.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, ops::RangeInclusive, time::Duration};
 
 use holdfast_model::{
     Chain, DeliveryError, Reason, Secret,
@@ -166,6 +166,38 @@ pub(crate) fn seen_of(url: &Url) -> Secret {
 
 fn report<T>(section: &Section<'_>, name: &str, result: Result<T, SecretError>) -> Option<T> {
     result.map_err(|error| section.fault(name, Chain(&error))).ok()
+}
+
+/// A text, if it has so many characters.
+pub(crate) fn of_length(
+    section: &Section<'_>,
+    setting: &Setting,
+    text: &str,
+    chars: RangeInclusive<usize>,
+) -> Option<String> {
+    if !chars.contains(&text.chars().count()) {
+        let (least, most) = (chars.start(), chars.end());
+        section.fault(setting.name, format!("it must have {least} to {most} characters"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// Reads a list of at most `count_max` texts that are not empty; without it none. `None`: a fault
+/// was reported.
+pub(crate) fn texts(
+    section: &Section<'_>,
+    setting: &Setting,
+    count_max: usize,
+) -> Option<Vec<String>> {
+    let given = section.has(setting.name);
+    let Some(texts) = section.texts(setting) else { return (!given).then(Vec::new) };
+    if texts.len() > count_max || texts.iter().any(|text| text.trim().is_empty()) {
+        let name = setting.name;
+        section.fault(name, format!("at most {count_max} {name} that are not empty"));
+        return None;
+    }
+    Some(texts)
 }
 
 /// Reads a secret that must be given.

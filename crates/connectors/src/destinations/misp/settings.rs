@@ -99,8 +99,10 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     let published = section.bool(&PUBLISHED);
     let to_ids = section.bool(&TO_IDS);
     let warninglists = section.bool(&WARNINGLISTS);
-    let source = source(section);
-    let tags = tags(section);
+    let source = section.text(&SOURCE).and_then(|source| {
+        vendor::of_length(section, &SOURCE, source.trim(), 1..=SOURCE_CHARS_MAX)
+    });
+    let tags = vendor::texts(section, &TAGS, TAGS_MAX);
     let severities = Severities::read(section, ["3", "2", "1", "1"], &["1", "2", "3", "4"]);
     let template = message::Template::read(section);
     let auth = Auth::Header { name: AUTHORIZATION, prefix: "", secret: api_key? };
@@ -115,24 +117,4 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     };
     let api = Api::new(section, context, address?, auth)?;
     Some(Arc::new(Misp { api, create, warninglists, form }))
-}
-
-fn source(section: &Section<'_>) -> Option<String> {
-    let source = section.text(&SOURCE)?.trim();
-    if !(1..=SOURCE_CHARS_MAX).contains(&source.chars().count()) {
-        section.fault(SOURCE.name, format!("it must have 1 to {SOURCE_CHARS_MAX} characters"));
-        return None;
-    }
-    Some(source.to_owned())
-}
-
-/// `None`: a fault was reported.
-fn tags(section: &Section<'_>) -> Option<Vec<String>> {
-    let given = section.has(TAGS.name);
-    let Some(tags) = section.texts(&TAGS) else { return (!given).then(Vec::new) };
-    if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.trim().is_empty()) {
-        section.fault(TAGS.name, format!("at most {TAGS_MAX} tags that are not empty"));
-        return None;
-    }
-    Some(tags)
 }

@@ -62,8 +62,15 @@ impl Form {
     }
 
     pub(super) fn incident(&self, report: &Report) -> Call {
-        documents::incident_add(self.common(json!({
-            "stix_id": report.stix_id,
+        let mut incident = self.about(report);
+        incident["stix_id"] = report.stix_id.clone().into();
+        incident["created"] = report.at.clone().into();
+        documents::incident_add(self.common(incident))
+    }
+
+    /// What an incident says, whichever way it goes.
+    fn about(&self, report: &Report) -> Value {
+        json!({
             "name": report.name,
             "description": report.text,
             "incident_type": "alert",
@@ -71,8 +78,7 @@ impl Form {
             "source": self.identity,
             "first_seen": report.at,
             "last_seen": report.at,
-            "created": report.at,
-        })))
+        })
     }
 
     /// Without an id of ours: OpenCTI knows an indicator by its pattern, whoever found it.
@@ -161,20 +167,7 @@ impl Form {
     }
 
     fn stix_incident(&self, report: &Report) -> Value {
-        self.stix_object(
-            report,
-            "incident",
-            &report.stix_id,
-            json!({
-                "name": report.name,
-                "description": report.text,
-                "incident_type": "alert",
-                "severity": self.severities.word(report.severity),
-                "source": self.identity,
-                "first_seen": report.at,
-                "last_seen": report.at,
-            }),
-        )
+        self.stix_object(report, "incident", &report.stix_id, self.about(report))
     }
 
     fn stix_object(&self, report: &Report, kind: &str, id: &str, mut object: Value) -> Value {

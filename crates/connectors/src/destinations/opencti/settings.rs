@@ -99,9 +99,11 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     let address = vendor::address(section, &URL);
     let token = vendor::secret(section, &TOKEN);
     let create = create(section);
-    let identity = identity(section);
+    let identity = section.text(&IDENTITY).and_then(|name| {
+        vendor::of_length(section, &IDENTITY, name.trim(), 2..=IDENTITY_CHARS_MAX)
+    });
     let word = section.word(&TLP, &TLP_IDS.map(|(word, _)| word));
-    let labels = labels(section);
+    let labels = vendor::texts(section, &LABELS, LABELS_MAX);
     let score = section.count(&SCORE, 0..=100);
     let words = ["low", "medium", "high", "critical"];
     let severities = Severities::read(section, words, &words);
@@ -133,24 +135,4 @@ fn create(section: &Section<'_>) -> Option<Create> {
             }
         },
     }
-}
-
-fn identity(section: &Section<'_>) -> Option<String> {
-    let name = section.text(&IDENTITY)?.trim();
-    if !(2..=IDENTITY_CHARS_MAX).contains(&name.chars().count()) {
-        section.fault(IDENTITY.name, format!("it must have 2 to {IDENTITY_CHARS_MAX} characters"));
-        return None;
-    }
-    Some(name.to_owned())
-}
-
-/// `None`: a fault was reported.
-fn labels(section: &Section<'_>) -> Option<Vec<String>> {
-    let given = section.has(LABELS.name);
-    let Some(labels) = section.texts(&LABELS) else { return (!given).then(Vec::new) };
-    if labels.len() > LABELS_MAX || labels.iter().any(|label| label.trim().is_empty()) {
-        section.fault(LABELS.name, format!("at most {LABELS_MAX} labels that are not empty"));
-        return None;
-    }
-    Some(labels)
 }

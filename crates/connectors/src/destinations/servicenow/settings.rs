@@ -137,12 +137,7 @@ fn target(section: &Section<'_>, table: Table) -> Option<Target> {
 }
 
 fn display(section: &Section<'_>) -> Option<String> {
-    let text = section.text(&DISPLAY)?;
-    if !(1..=DISPLAY_CHARS_MAX).contains(&text.chars().count()) {
-        section.fault(DISPLAY.name, "it must have 1 to 100 characters");
-        return None;
-    }
-    Some(text.to_owned())
+    vendor::of_length(section, &DISPLAY, section.text(&DISPLAY)?, 1..=DISPLAY_CHARS_MAX)
 }
 
 fn fields(section: &Section<'_>, table: Table) -> Option<BTreeMap<String, String>> {

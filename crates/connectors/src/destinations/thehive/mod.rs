@@ -183,12 +183,7 @@ fn organisation(section: &Section<'_>) -> Option<Option<HeaderValue>> {
 }
 
 fn short_word(section: &Section<'_>, setting: &Setting) -> Option<String> {
-    let word = section.text(setting)?;
-    if !(1..=WORD_CHARS_MAX).contains(&word.chars().count()) {
-        section.fault(setting.name, "it must have 1 to 32 characters");
-        return None;
-    }
-    Some(word.to_owned())
+    vendor::of_length(section, setting, section.text(setting)?, 1..=WORD_CHARS_MAX)
 }
 
 fn tlp(section: &Section<'_>, version: &str) -> Option<usize> {
