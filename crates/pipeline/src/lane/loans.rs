@@ -129,7 +129,11 @@ impl Lane {
 
     /// Whether an attempt may start, as far as the live lane is concerned. Asks it for a permit
     /// when there is something to send.
-    pub(super) fn may_attempt(&mut self, has_work: bool) -> bool {
+    pub(super) fn may_attempt(&mut self, has_work: impl FnOnce(&Self) -> bool) -> bool {
+        if self.borrowing.is_none() {
+            return true;
+        }
+        let has_work = has_work(self);
         let Some(borrowing) = &mut self.borrowing else { return true };
         if !has_work {
             // Others may need it.

@@ -43,7 +43,7 @@ impl Lane {
             let at = self.moment();
             match self.health.mode(self.flights.len(), at) {
                 Mode::Wait(until) => return soonest(wake, until),
-                Mode::Probe if !self.may_attempt(self.has_anything()) => {
+                Mode::Probe if !self.may_attempt(Self::has_anything) => {
                     return self.begin_reading(wake);
                 }
                 Mode::Probe => return self.start_probe(wake, at),
@@ -63,7 +63,7 @@ impl Lane {
             if let Err(wait) = self.health.pace.ready(at.now) {
                 return soonest(wake, Some(at.now + wait));
             }
-            if !self.may_attempt(self.has_work(at)) {
+            if !self.may_attempt(|lane| lane.has_work(at)) {
                 soonest(wake, self.held_for_search(false, at.now));
                 return self.wake_for_retry(wake, at);
             }
