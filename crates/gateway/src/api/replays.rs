@@ -1,6 +1,8 @@
 //! `/v1/replays`: jobs that send dead letters, or a stretch of the log, again.
 
-use std::{sync::Arc, time::Duration};
+mod asked;
+
+use std::sync::Arc;
 
 use axum::{
     Extension, Json,
@@ -9,10 +11,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use holdfast_model::{EventId, Name, Seq, Timestamp, units};
-use holdfast_pipeline::{LaneHandle, jobs};
+use holdfast_model::{Name, Timestamp, units};
 use holdfast_queue::{
-    DeadId, JobProgress, JobRecord, JobState, LogStretch, QueueEngine, QueueError, job_of_lane,
+    DeadId, JobProgress, JobRecord, JobState, LaneSummary, QueueEngine, QueueError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -22,7 +23,6 @@ use super::{
     Api,
     auth::Caller,
     body,
-    dead_letters::Filter,
     destinations::LedgerView,
     extract::Path,
     openapi::Nothing,
@@ -139,8 +139,12 @@ struct OwnLane {
 
 impl View {
     async fn of(api: &Api, job: JobRecord) -> Result<Self, Problem> {
+        Self::among(api, job, &api.engine.lanes()).await
+    }
+
+    async fn among(api: &Api, job: JobRecord, lanes: &[LaneSummary]) -> Result<Self, Problem> {
         let lane = match job.own_lane() {
-            Some(name) => own_lane(api, name).await?,
+            Some(name) => own_lane(api, name, lanes).await?,
             None => None,
         };
         let JobProgress { delivered, duplicate, failed } = job.progress;
@@ -162,16 +166,19 @@ impl View {
     }
 }
 
-async fn own_lane(api: &Api, name: Name) -> Result<Option<OwnLane>, Problem> {
-    let lanes = api.engine.lanes();
-    let Some(summary) = lanes.into_iter().find(|lane| lane.name == name) else { return Ok(None) };
+async fn own_lane(
+    api: &Api,
+    name: Name,
+    lanes: &[LaneSummary],
+) -> Result<Option<OwnLane>, Problem> {
+    let Some(summary) = lanes.iter().find(|lane| lane.name == name) else { return Ok(None) };
     let ledger = match api.engine.ledger(&name).await {
         Ok(ledger) => LedgerView::new(&ledger, 0, 0),
         // It has ended just now.
         Err(QueueError::NoLane { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let (state, reason) = (summary.state.state.as_str(), summary.state.reason);
+    let (state, reason) = (summary.state.state.as_str(), summary.state.reason.clone());
     Ok(Some(OwnLane { name, state, reason, ledger }))
 }
 
@@ -216,8 +223,8 @@ pub(crate) async fn create(
         return Ok(answer);
     }
     let mut job = match request.from.as_deref() {
-        Some("log") => of_log(api, &request).await?,
-        None | Some("dead_letters") => of_dead_letters(api, &request).await?,
+        Some("log") => asked::of_log(api, &request).await?,
+        None | Some("dead_letters") => asked::of_dead_letters(api, &request).await?,
         Some(_) => return Err(bad("`from` must be \"dead_letters\" or \"log\"")),
     };
     if let Some(rate) = &request.rate {
@@ -263,135 +270,6 @@ async fn repeated(
     Ok(Some((StatusCode::OK, Json(View::of(api, job).await?)).into_response()))
 }
 
-/// The lane of a destination that is there.
-fn target(api: &Api, name: &str) -> Result<(Name, LaneHandle), Problem> {
-    let missing = || {
-        let detail = format!("there is no destination `{name}` that could send it again");
-        Problem::new(Kind::NotFound, detail)
-    };
-    let name = Name::new(name).map_err(|_| missing())?;
-    let lane = api.lanes.get(&name).ok_or_else(missing)?;
-    Ok((name, lane))
-}
-
-/// A job to a destination, about nothing yet.
-fn new_job(api: &Api, lane: Name) -> JobRecord {
-    JobRecord {
-        id: 0,
-        state: JobState::Running,
-        created_at: api.clock.now(),
-        request: String::new(),
-        idempotency_key: None,
-        lane,
-        reason: None,
-        since: None,
-        until: None,
-        rule_id: None,
-        only: None,
-        rate_count: 0,
-        rate_per: Duration::ZERO,
-        total: 0,
-        moved: 0,
-        progress: JobProgress::default(),
-        cursor: None,
-        ended_at: None,
-        owner: None,
-        log: None,
-        lane_end: None,
-        problem: String::new(),
-    }
-}
-
-async fn of_dead_letters(api: &Api, request: &Request) -> Result<JobRecord, Problem> {
-    if request.ignore_when {
-        return Err(bad("`ignore_when` is for a replay of the log: dead letters pass no filter"));
-    }
-    let filter = Value::Object(request.filter.clone());
-    let filter: Filter =
-        serde_json::from_value(filter).map_err(|error| bad(format!("`filter`: {error}")))?;
-    let mut query = filter.query()?;
-    let only = request.only.as_ref().map(|id| id.owner.clone());
-    let owner = only.or(query.owner.clone()).or(request.destination.clone());
-    let Some(owner) = owner else { return Err(bad("`destination` is missing")) };
-    if owner.contains('.') {
-        let detail = "what a source could not read was never an event, and cannot be sent";
-        return Err(bad(detail));
-    }
-    // What died in a replay goes again to where that replay sent it.
-    let destination = match (&request.destination, job_of_lane(&owner)) {
-        (Some(destination), _) => destination.clone(),
-        (None, Some(id)) => {
-            let jobs = api.engine.jobs().await?;
-            let job = jobs.into_iter().find(|job| job.id == id);
-            let missing = || bad("`destination` is missing, and that replay is forgotten");
-            job.ok_or_else(missing)?.lane.to_string()
-        }
-        (None, None) => owner.clone(),
-    };
-    let (name, _) = target(api, &destination)?;
-    query.owner = Some(owner.clone());
-    let total = match request.only {
-        Some(_) => 1,
-        None => jobs::count(&*api.engine, &query).await?,
-    };
-    Ok(JobRecord {
-        reason: query.reason,
-        since: query.since,
-        until: query.until,
-        rule_id: query.rule_id,
-        only: request.only.as_ref().map(|id| id.seq),
-        total,
-        owner: (owner != name.as_str()).then_some(owner),
-        ..new_job(api, name)
-    })
-}
-
-async fn of_log(api: &Api, request: &Request) -> Result<JobRecord, Problem> {
-    let Some(destination) = &request.destination else {
-        return Err(bad("`destination` is missing"));
-    };
-    let (name, lane) = target(api, destination)?;
-    let mut conditions = request.filter.clone();
-    let mut word = |name: &str| match conditions.remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(bad(format!("`{name}` must be a text"))),
-    };
-    let time = |name: &str, text: Option<String>| match text {
-        None => Ok(None),
-        Some(text) => Timestamp::parse(&text)
-            .map(Some)
-            .ok_or_else(|| bad(format!("`{name}` is \"{text}\", but must be an RFC 3339 time"))),
-    };
-    let event = |name: &str, text: Option<String>| match text {
-        None => Ok(None),
-        Some(text) => match text.parse::<EventId>() {
-            Ok(id) if id.log == *api.engine.log_id() => Ok(Some(id.seq)),
-            _ => Err(bad(format!(
-                "`{name}` is \"{text}\", but must be the id of an event of this log"
-            ))),
-        },
-    };
-    let (since, until) = (time("since", word("since")?)?, time("until", word("until")?)?);
-    let (first, last) = (event("first", word("first")?)?, event("last", word("last")?)?);
-    let when = (!request.ignore_when).then(|| lane.filter());
-    let filter = jobs::filter_of(&conditions, since, until, when.as_ref())
-        .map_err(|faults| bad(format!("`filter`: {}", faults.join("; "))))?;
-    let (from, to) = (first.unwrap_or(0), last.map_or(Seq::MAX, |last| last.saturating_add(1)));
-    let found = jobs::survey(&*api.engine, from, to, &filter).await?;
-    // No more of the log than it takes: it is kept for as long as the replay needs it.
-    let from = found.first.unwrap_or(from);
-    let to = found.last.map_or(from, |last| last + 1);
-    let filter = Value::Object(conditions).to_string();
-    Ok(JobRecord {
-        since,
-        until,
-        total: found.total,
-        log: Some(LogStretch { from, to, filter, ignore_when: request.ignore_when }),
-        ..new_job(api, name)
-    })
-}
-
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     match key.to_str() {
@@ -417,10 +295,10 @@ async fn same_key(api: &Api, who: &str, key: &str) -> Result<Option<JobRecord>, 
     responses((status = 200, description = "The replays.", body = Replays)),
 )]
 pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Replays>, Problem> {
-    let jobs = api.engine.jobs().await?;
+    let (jobs, lanes) = (api.engine.jobs().await?, api.engine.lanes());
     let mut data = Vec::new();
     for job in jobs.into_iter().rev() {
-        data.push(View::of(&api, job).await?);
+        data.push(View::among(&api, job, &lanes).await?);
     }
     Ok(Json(Replays { data }))
 }

@@ -1,6 +1,6 @@
 //! Storm control's edge: windows that end become summaries, in one step with their own end.
 
-use holdfast_queue::{RetryRecord, Settle, Slots, Window};
+use holdfast_queue::{RetryRecord, Settle, Window};
 use tokio::time::Instant;
 
 use crate::{
@@ -39,20 +39,9 @@ impl Lane {
             return Settle { windows_done, ..Settle::default() };
         }
         let member = summary(window, self.engine.log_id());
-        let slots = match self.config.settings.order.is_kept() {
-            true => self.config.settings.order.slots(&member.to_event()),
-            false => Slots::NONE,
-        };
-        let record = RetryRecord {
-            members: vec![member],
-            due: self.clock.now(),
-            tries: 0,
-            attempts: Vec::new(),
-            first_active_ms: self.active_now(),
-            in_doubt: false,
-            job: None,
-            slots,
-        };
-        Settle { windows_done, unsuppressed: 1, retry: vec![record], ..Settle::default() }
+        let slots = self.config.settings.order.slots(&member.to_event());
+        let untried = RetryRecord::untried(vec![member], self.clock.now(), self.active_now());
+        let retry = vec![RetryRecord { slots, ..untried }];
+        Settle { windows_done, unsuppressed: 1, retry, ..Settle::default() }
     }
 }

@@ -48,23 +48,18 @@ impl Attempt<'_> {
         if let Some(failure) = failure {
             keep_attempt(&mut attempts, self.note(failure));
         }
+        let may_have_arrived =
+            |failure: &Failure| settlement::may_have_arrived(failure.reason, self.searches);
         let record = |members: Vec<StoredEvent>| RetryRecord {
+            slots: slots(self.order, &members),
             members,
             due,
             tries: self.past.tries + u32::from(tried),
             attempts: attempts.clone(),
             first_active_ms: self.first_active_ms,
             // A doubt stays until the event is settled: what failed since was not that try.
-            in_doubt: self.past.in_doubt
-                || failure.is_some_and(|failure| {
-                    settlement::may_have_arrived(failure.reason, self.searches)
-                }),
+            in_doubt: self.past.in_doubt || failure.is_some_and(may_have_arrived),
             job: self.past.job,
-            slots: Slots::NONE,
-        };
-        let record = |members: Vec<StoredEvent>| RetryRecord {
-            slots: slots(self.order, &members),
-            ..record(members)
         };
         let events = members.iter().map(|(event, _)| event);
         cut(events, RECORD_BYTES_MAX).into_iter().map(record).collect()
@@ -130,22 +125,12 @@ pub(super) fn detached(
 ) -> Vec<Settle> {
     let record = |members: Vec<StoredEvent>| {
         let stretches = spans(members.iter().map(|member| member.seq));
-        let (of_log, of_express) =
-            if express { (Vec::new(), stretches) } else { (stretches, Vec::new()) };
-        Settle {
-            spans: of_log,
-            express_spans: of_express,
-            retry: vec![RetryRecord {
-                slots: if express { Slots::NONE } else { slots(order, &members) },
-                members,
-                due,
-                tries: 0,
-                attempts: Vec::new(),
-                first_active_ms: active_ms,
-                in_doubt: true,
-                job: None,
-            }],
-            ..Settle::default()
+        let slots = slots(if express { &Order::None } else { order }, &members);
+        let untried = RetryRecord::untried(members, due, active_ms);
+        let retry = vec![RetryRecord { in_doubt: true, slots, ..untried }];
+        match express {
+            true => Settle { express_spans: stretches, retry, ..Settle::default() },
+            false => Settle { spans: stretches, retry, ..Settle::default() },
         }
     };
     cut(events.iter(), SURE_RECORD_BYTES_MAX).into_iter().map(record).collect()
@@ -153,17 +138,9 @@ pub(super) fn detached(
 
 /// An event that waited for its slot for so long that the log must not wait with it.
 pub(super) fn parted(event: &Event, slots: Slots, due: Timestamp, active_ms: u64) -> Settle {
-    let record = RetryRecord {
-        members: vec![StoredEvent::of(event)],
-        due,
-        tries: 0,
-        attempts: Vec::new(),
-        first_active_ms: active_ms,
-        in_doubt: false,
-        job: None,
-        slots,
-    };
-    Settle { spans: vec![Span::one(event.seq)], retry: vec![record], ..Settle::default() }
+    let untried = RetryRecord::untried(vec![StoredEvent::of(event)], due, active_ms);
+    let retry = vec![RetryRecord { slots, ..untried }];
+    Settle { spans: vec![Span::one(event.seq)], retry, ..Settle::default() }
 }
 
 fn slots(order: &Order, members: &[StoredEvent]) -> Slots {

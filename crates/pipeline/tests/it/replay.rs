@@ -9,28 +9,9 @@ use crate::rig::*;
 
 pub(crate) fn job(rig: &Rig) -> JobRecord {
     JobRecord {
-        id: 0,
-        state: JobState::Running,
-        created_at: rig.clock.now(),
         request: "{}".into(),
-        idempotency_key: None,
-        lane: Name::new("a").unwrap(),
-        reason: None,
-        since: None,
-        until: None,
-        rule_id: None,
-        only: None,
-        rate_count: 0,
         rate_per: secs(1),
-        total: 0,
-        moved: 0,
-        progress: JobProgress::default(),
-        cursor: None,
-        ended_at: None,
-        owner: None,
-        log: None,
-        lane_end: None,
-        problem: String::new(),
+        ..JobRecord::new(Name::new("a").unwrap(), rig.clock.now())
     }
 }
 

@@ -150,6 +150,23 @@ fn leave(state: &mut State, group: &mut Group, id: &DeadId, bytes: u64) {
     group.touch_owner(&owner);
 }
 
+/// A dead letter as the writing thread finds it; a damaged one is set aside and passed over.
+pub(super) fn load_sound(
+    state: &mut State,
+    group: &mut Group,
+    id: &DeadId,
+) -> Result<Option<DeadLetter>, QueueError> {
+    // The store must show what was settled, or removed, in this group.
+    group.close(state)?;
+    match load(&*state.store, id) {
+        Err(QueueError::Corrupt { .. }) => {
+            aside::dead(state, group, std::slice::from_ref(id))?;
+            Ok(None)
+        }
+        found => found,
+    }
+}
+
 /// Runs on the writing thread: dead letters of lanes become retry records that are due at once.
 /// What is absent, damaged, or no lane's is passed over.
 pub(super) fn revive(
@@ -161,17 +178,7 @@ pub(super) fn revive(
     let mut heads = Vec::new();
     for id in ids {
         let Ok(name) = Name::new(&state.owner_now(&id.owner)) else { continue };
-        // The store must show what was settled, or removed, in this group.
-        group.close(state)?;
-        let letter = match load(&*state.store, id) {
-            Ok(Some(letter)) => letter,
-            Ok(None) => continue,
-            Err(QueueError::Corrupt { .. }) => {
-                aside::dead(state, group, std::slice::from_ref(id))?;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+        let Some(letter) = load_sound(state, group, id)? else { continue };
         let Some(Stored { parts: removes, bytes }) = stored(state, id)? else { continue };
         let due = state.now;
         let Some(lane) = state.lanes.get(&name) else { continue };

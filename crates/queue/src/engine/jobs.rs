@@ -175,31 +175,14 @@ pub(super) fn copy_dead(
 ) -> Result<Vec<RetryHead>, QueueError> {
     let mut heads = Vec::new();
     for id in ids {
-        group.close(state)?;
-        let letter = match dead::load(&*state.store, id) {
-            Ok(Some(letter)) => letter,
-            Ok(None) => continue,
-            Err(QueueError::Corrupt { .. }) => {
-                aside::dead(state, group, std::slice::from_ref(id))?;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+        let Some(letter) = dead::load_sound(state, group, id)? else { continue };
         let Some(stored) = state.jobs.get(&job).filter(|job| !job.state.has_ended()) else { break };
         let Some(name) = stored.own_lane() else { break };
         let moved =
             JobRecord { moved: stored.moved + 1, cursor: Some(id.clone()), ..stored.clone() };
         let Some(lane) = state.lanes.get(&name) else { break };
-        let record = RetryRecord {
-            members: vec![letter.event],
-            due: state.now,
-            tries: 0,
-            attempts: Vec::new(),
-            first_active_ms: lane.active_ms,
-            in_doubt: false,
-            job: Some(job),
-            slots: letter.slots,
-        };
+        let untried = RetryRecord::untried(vec![letter.event], state.now, lane.active_ms);
+        let record = RetryRecord { job: Some(job), slots: letter.slots, ..untried };
         let (sealed, head) = (Sealed::new(&record)?, record.head());
         if lane.retries.contains_key(&head.id) {
             continue;

@@ -105,6 +105,34 @@ pub struct AuditEntry {
 // === impl JobRecord ===
 
 impl JobRecord {
+    /// A job to a destination, about nothing yet.
+    pub fn new(lane: Name, created_at: Timestamp) -> Self {
+        Self {
+            id: 0,
+            state: JobState::Running,
+            created_at,
+            request: String::new(),
+            idempotency_key: None,
+            lane,
+            reason: None,
+            since: None,
+            until: None,
+            rule_id: None,
+            only: None,
+            rate_count: 0,
+            rate_per: Duration::ZERO,
+            total: 0,
+            moved: 0,
+            progress: JobProgress::default(),
+            cursor: None,
+            ended_at: None,
+            owner: None,
+            log: None,
+            lane_end: None,
+            problem: String::new(),
+        }
+    }
+
     /// The lane that the job has for itself: when it sends what is not the destination's own lane's.
     pub fn own_lane(&self) -> Option<Name> {
         let foreign = self.owner.as_deref().is_some_and(|owner| owner != self.lane.as_str());

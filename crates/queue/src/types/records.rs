@@ -147,6 +147,20 @@ pub fn keep_attempt(attempts: &mut Vec<AttemptNote>, note: AttemptNote) {
 // === impl RetryRecord ===
 
 impl RetryRecord {
+    /// Events that were never sent, without any place in an order.
+    pub fn untried(members: Vec<StoredEvent>, due: Timestamp, first_active_ms: u64) -> Self {
+        Self {
+            members,
+            due,
+            tries: 0,
+            attempts: Vec::new(),
+            first_active_ms,
+            in_doubt: false,
+            job: None,
+            slots: Slots::NONE,
+        }
+    }
+
     /// The first member's sequence number names the record.
     pub fn id(&self) -> Seq {
         self.members.first().map_or(0, |member| member.seq)

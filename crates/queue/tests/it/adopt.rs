@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use holdfast_model::{DeadReason, Name};
 use holdfast_queue::{
-    Adoption, BacklogLimit, DeadEnd, JobProgress, JobRecord, JobState, Link, QueueEngine,
-    QueueError, Settle, Span, Start, StoredEvent, Window,
+    Adoption, BacklogLimit, DeadEnd, JobRecord, JobState, Link, QueueEngine, QueueError, Settle,
+    Span, Start, StoredEvent, Window,
 };
 
 use crate::{
@@ -46,28 +46,12 @@ async fn full_lane(bed: &mut Bed, name: &str) -> Name {
 
 fn job(lane: &Name) -> JobRecord {
     JobRecord {
-        id: 0,
         state: JobState::Paused,
-        created_at: NOON,
         request: "{}".into(),
-        idempotency_key: None,
-        lane: lane.clone(),
         reason: Some(DeadReason::Refused),
-        since: None,
-        until: None,
-        rule_id: None,
-        only: None,
-        rate_count: 0,
-        rate_per: Default::default(),
         total: 60,
-        moved: 0,
-        progress: JobProgress::default(),
         cursor: Some(dead_id(lane, 75)),
-        ended_at: None,
-        owner: None,
-        log: None,
-        lane_end: None,
-        problem: String::new(),
+        ..JobRecord::new(lane.clone(), NOON)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Lanes, their state and their end; jobs and the audit trail.
 
-use std::time::Duration;
-
 use futures_util::future::Either;
 use holdfast_model::{LaneState, Name, Timestamp};
 use holdfast_queue::{
@@ -116,30 +114,8 @@ async fn what_is_appended_and_abandoned_in_one_commit_is_expired() {
 }
 
 pub(crate) fn job(lane: &Name, request: String) -> JobRecord {
-    JobRecord {
-        id: 0,
-        state: JobState::Running,
-        created_at: NOON,
-        request,
-        idempotency_key: Some("k".into()),
-        lane: lane.clone(),
-        reason: None,
-        since: None,
-        until: None,
-        rule_id: None,
-        only: None,
-        rate_count: 0,
-        rate_per: Duration::ZERO,
-        total: 3,
-        moved: 0,
-        progress: JobProgress::default(),
-        cursor: None,
-        ended_at: None,
-        owner: None,
-        log: None,
-        lane_end: None,
-        problem: String::new(),
-    }
+    let idempotency_key = Some("k".into());
+    JobRecord { request, idempotency_key, total: 3, ..JobRecord::new(lane.clone(), NOON) }
 }
 
 async fn a_job_s_progress_is_stored_with_the_settlements_that_made_it(mut bed: Bed) {
