@@ -19,7 +19,7 @@ use crate::{
         },
         load::Damage,
         new_log_id, read,
-        state::{Meta, State, all, join, scan},
+        state::{Meta, State, join, scan},
         verify::{must_exist, no_limits},
     },
     error::QueueError,
@@ -88,7 +88,7 @@ impl Out<'_> {
         while let Some(first) = next {
             let following = read::following(store, first)?;
             let key = keys::chunk(first);
-            let whole: Vec<u8> = all(store, &key)?.into_iter().flat_map(|(_, part)| part).collect();
+            let whole = read::whole_chunk(store, first)?;
             let head = Head::decode(&key, &whole).ok();
             received = head.map_or(received, |head| head.last_received);
             match chunk::unpack(&key, first, &whole) {

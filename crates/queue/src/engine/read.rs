@@ -12,7 +12,7 @@ use crate::{
     chunk::{self, Head},
     engine::{
         keys,
-        state::{failed, get},
+        state::{all, failed, get},
     },
     error::QueueError,
     record::part_key,
@@ -226,6 +226,12 @@ pub(super) fn following(
         })
         .map_err(|source| failed("read from", source))?;
     Ok(found)
+}
+
+/// A chunk's parts, joined as they lie there; unpacking it tells whether they are all.
+pub(super) fn whole_chunk(store: &dyn Store, first: Seq) -> Result<Vec<u8>, QueueError> {
+    let parts = all(store, &keys::chunk(first))?;
+    Ok(parts.into_iter().flat_map(|(_, part)| part).collect())
 }
 
 /// The number of the log's oldest event.

@@ -11,9 +11,9 @@ use crate::{
         append::SOURCE_BYTES_FREE_MIN,
         aside, backlog, dead,
         group::{Change, Group},
-        idempotency, jobs, keys, lanes, links,
+        idempotency, jobs, keys, lanes, links, read,
         settle::part_keys,
-        state::{State, all, failed, millis},
+        state::{State, failed, millis},
     },
     error::QueueError,
     record::part_key,
@@ -162,7 +162,7 @@ fn join_run(state: &mut State, group: &mut Group, run: &[Seen]) -> Result<(), Qu
     let mut bytes_before = 0;
     for seen in run {
         let key = keys::chunk(seen.first);
-        let bytes: Vec<u8> = all(&*store, &key)?.into_iter().flat_map(|(_, part)| part).collect();
+        let bytes = read::whole_chunk(&*store, seen.first)?;
         match chunk::entries(&key, &bytes) {
             Ok(found) => entries.extend(found),
             Err(_) => return aside::chunk(state, group, seen.first),

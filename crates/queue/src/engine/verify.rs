@@ -149,7 +149,7 @@ fn check_chunk(
     report: &mut Report,
 ) -> Result<Option<(Head, u64)>, QueueError> {
     let key = keys::chunk(first);
-    let whole: Vec<u8> = all(store, &key)?.into_iter().flat_map(|(_, part)| part).collect();
+    let whole = read::whole_chunk(store, first)?;
     let head = Head::decode(&key, &whole);
     if let Ok(head) = head
         && head.is_tombstone()
@@ -260,8 +260,7 @@ fn check_express(
     let mut next = read::first_chunk(&*state.store)?;
     while let Some(first) = next {
         let key = keys::chunk(first);
-        let whole: Vec<u8> =
-            all(&*state.store, &key)?.into_iter().flat_map(|(_, part)| part).collect();
+        let whole = read::whole_chunk(&*state.store, first)?;
         // A damaged chunk is a problem already.
         for event in chunk::unpack(&key, first, &whole).unwrap_or_default() {
             if !is_express(&open.boundaries, event.seq, event.facets().level) {
