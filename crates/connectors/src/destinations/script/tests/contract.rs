@@ -78,8 +78,11 @@ const TABLE: &[Row] = &[
         body: b"{\"timestamp\":\"t\",\"location\":\"l\",\"rule\":{\"id\":\"7\",\"level\":3,\"description\":\"d\"},\"full_log\":\"a;b\",\"data\":{\"srcip\":\"10.0.0.1\"}}",
         alert: "alertdate='t'|alertlocation='l'|ruleid='7'|alertlevel='3'|ruledescription='d'|alertlog='a,b'|srcip='10.0.0.1'", ..PLAIN },
     Row { what: "words on success are no failure", end: "echo said >&2; exit 0", ..PLAIN },
-    Row { what: "1: again", end: "echo out; echo err >&2; exit 1",
+    // Two pipes have no order between them, so each stream has a row of its own.
+    Row { what: "1: again", end: "echo out; exit 1",
         reason: Some(Reason::ServerFault), status: Some(1), output: "out", ..PLAIN },
+    Row { what: "1: again, in its words of error", end: "echo err >&2; exit 1",
+        reason: Some(Reason::ServerFault), status: Some(1), output: "err", ..PLAIN },
     Row { what: "2: again, Wazuh's bad arguments", end: "exit 2", reason: Some(Reason::ServerFault), status: Some(2), ..PLAIN },
     Row { what: "75: again", end: "exit 75", reason: Some(Reason::ServerFault), status: Some(75), ..PLAIN },
     Row { what: "77: a credential", end: "exit 77", reason: Some(Reason::Unauthorized), status: Some(77), ..PLAIN },
