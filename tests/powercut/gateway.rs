@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{http, shim::Shim};
 
 pub(crate) const TOKEN: &str = "powercut-token-0123456789abcdef0123456789abcdef";
@@ -38,13 +40,64 @@ pub(crate) struct Place<'a> {
     /// The tailed file, on another disk.
     pub(crate) alerts: &'a Path,
     pub(crate) port: u16,
-    pub(crate) steady_port: u16,
-    pub(crate) flaky_port: u16,
+    /// Of the receivers, by lane.
+    pub(crate) ports: [u16; LANES.len()],
 }
 
+/// One lane, and what its receiver does.
+pub(crate) struct LaneUnderTest {
+    pub(crate) name: &'static str,
+    keys: &'static str,
+    /// Every so many requests, it answers 503; 0: never.
+    pub(crate) fails_every: usize,
+    /// Every alert comes by itself; the other lane sums up.
+    pub(crate) is_whole: bool,
+}
+
+pub(crate) const LANES: [LaneUnderTest; 5] = [
+    LaneUnderTest {
+        name: "steady",
+        keys: "canary = \"1s\"\nbatch = { max_events = 100, max_wait = \"20ms\" }",
+        fails_every: 0,
+        is_whole: true,
+    },
+    LaneUnderTest {
+        name: "flaky",
+        keys: "express_level = 12\nbatch = { max_events = 100, max_wait = \"20ms\" }",
+        fails_every: 3,
+        is_whole: true,
+    },
+    LaneUnderTest {
+        name: "strict",
+        keys: "order = \"strict\"\nbatch = { max_events = 100, max_wait = \"20ms\" }",
+        fails_every: 7,
+        is_whole: true,
+    },
+    LaneUnderTest {
+        name: "keyed",
+        keys: "order = \"key\"\nbatch = { max_events = 100, max_wait = \"20ms\" }",
+        fails_every: 5,
+        is_whole: true,
+    },
+    LaneUnderTest {
+        name: "digest",
+        keys: "express_level = 14\ndigest = { by = [\"agent.id\"], window = \"1s\" }",
+        fails_every: 4,
+        is_whole: false,
+    },
+];
+
 fn config(place: &Place<'_>) -> String {
-    let Place { disk, alerts, port, steady_port, flaky_port } = place;
+    let Place { disk, alerts, port, ports } = place;
     let (disk, alerts) = (disk.display(), alerts.display());
+    let lanes = LANES.iter().zip(ports).map(|(lane, port)| {
+        let LaneUnderTest { name, keys, .. } = lane;
+        format!(
+            "\n[destinations.{name}]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/{name}\"\n\
+             retry = {{ initial = \"100ms\", max = \"1s\" }}\nstart = \"all\"\n{keys}\n"
+        )
+    });
+    let lanes: String = lanes.collect();
     format!(
         r#"
 [node]
@@ -66,20 +119,7 @@ retention = "1s"
 type = "alerts_file"
 path = "{alerts}"
 start = "beginning"
-
-[destinations.steady]
-type = "webhook"
-url = "http://127.0.0.1:{steady_port}/steady"
-batch = {{ max_events = 100, max_wait = "20ms" }}
-start = "all"
-
-[destinations.flaky]
-type = "webhook"
-url = "http://127.0.0.1:{flaky_port}/flaky"
-batch = {{ max_events = 100, max_wait = "20ms" }}
-retry = {{ initial = "100ms", max = "1s" }}
-start = "all"
-"#
+{lanes}"#
     )
 }
 
@@ -118,6 +158,26 @@ impl Gateway {
             thread::sleep(READY_PAUSE);
         }
         Err(format!("holdfast is not ready: {}", self.last_words()))
+    }
+
+    /// Waits until every lane's ledger adds up.
+    pub(crate) fn balanced(&self) -> Result<(), String> {
+        let mut last = String::new();
+        for _ in 0..READY_TRIES_MAX {
+            match http::get_with(self.port, "/v1/destinations", TOKEN) {
+                Ok(answer) if answer.status == 200 => last = answer.text,
+                Ok(answer) => return Err(format!("{} {}", answer.status, answer.text)),
+                Err(error) => return Err(error.to_string()),
+            }
+            let json: Value = serde_json::from_str(&last).unwrap_or_default();
+            let lanes = json["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let adds_up = |lane: &Value| lane["ledger"]["difference"] == 0;
+            if lanes.len() == LANES.len() && lanes.iter().all(adds_up) {
+                return Ok(());
+            }
+            thread::sleep(READY_PAUSE);
+        }
+        Err(format!("a ledger does not add up: {last}"))
     }
 
     fn last_words(&self) -> String {

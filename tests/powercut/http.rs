@@ -24,6 +24,15 @@ pub(crate) fn get(port: u16, path: &str) -> io::Result<Answer> {
     exchange(port, &format!("GET {path} HTTP/1.1\r\n"), b"")
 }
 
+pub(crate) fn get_with(port: u16, path: &str, token: &str) -> io::Result<Answer> {
+    let head = format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
+    let mut answer = exchange(port, &head, b"")?;
+    if let Some((_, body)) = answer.text.split_once("\r\n\r\n") {
+        answer.text = body.to_owned();
+    }
+    Ok(answer)
+}
+
 pub(crate) fn post_ndjson(port: u16, path: &str, token: &str, body: &[u8]) -> io::Result<Answer> {
     let length = body.len();
     let head = format!(

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    gateway::{self, Gateway, Place},
+    gateway::{self, Gateway, LANES, Place},
     journal::Journal,
     shim::{Shim, scratch},
     subjects::Ack,
@@ -21,9 +21,6 @@ use crate::{
 /// Each life ends with `kill -9`, and the next goes on with the same disk.
 const LIVES: usize = 2;
 
-/// Every so many requests, the second destination answers 503.
-pub(crate) const FLAKY_EVERY: usize = 3;
-
 /// The promises of one run. Times are CLOCK_MONOTONIC.
 #[derive(Default)]
 pub(crate) struct Evidence {
@@ -31,9 +28,8 @@ pub(crate) struct Evidence {
     pub(crate) acks: Vec<Ack>,
     /// Lines of the tailed file; their acknowledgement is a position that only the gateway knows.
     pub(crate) lines: u64,
-    /// By destination, when each number first came.
-    pub(crate) steady: HashMap<u64, u64>,
-    pub(crate) flaky: HashMap<u64, u64>,
+    /// By lane, when each number first came.
+    pub(crate) seen: [HashMap<u64, u64>; LANES.len()],
 }
 
 pub(crate) struct Run {
@@ -51,7 +47,7 @@ impl Run {
         let folder = guard.path().canonicalize().expect("a folder that is there");
         let mut shim = Shim::new(&folder).expect("an empty disk");
         shim.ignore_fdatasync = ignore_fdatasync;
-        let (steady, flaky) = (Receiver::start(0), Receiver::start(FLAKY_EVERY));
+        let receivers = Receiver::of_all_lanes();
         let sent = Arc::new(Sent::default());
         let alerts = alerts_file(&folder);
         fs::write(&alerts, b"").expect("create the alerts file");
@@ -61,8 +57,7 @@ impl Run {
                 disk: &shim.root,
                 alerts: &alerts,
                 port: gateway::free_port(),
-                steady_port: steady.port,
-                flaky_port: flaky.port,
+                ports: receivers.each_ref().map(|receiver| receiver.port),
             };
             let mut gateway =
                 Gateway::start(&place, &folder, &format!("life-{number}"), Some(&shim));
@@ -78,7 +73,7 @@ impl Run {
         let mut acks = sent.acks.lock().expect("no sender panicked").clone();
         acks.sort_by_key(|ack| ack.ns);
         let evidence =
-            Evidence { acks, lines: sent.lines(), steady: steady.seen(), flaky: flaky.seen() };
+            Evidence { acks, lines: sent.lines(), seen: receivers.each_ref().map(Receiver::seen) };
         let journal = journal.expect("at least one life");
         Self { folder, journal, evidence, guard: Some(guard) }
     }
@@ -112,13 +107,14 @@ fn alerts_file(folder: &Path) -> PathBuf {
 impl Evidence {
     fn print(&self) -> String {
         let acks = self.acks.iter().map(|ack| ("ack", ack.number, ack.ns));
-        let steady = self.steady.iter().map(|(number, ns)| ("steady", *number, *ns));
-        let flaky = self.flaky.iter().map(|(number, ns)| ("flaky", *number, *ns));
+        let seen = LANES
+            .iter()
+            .zip(&self.seen)
+            .flat_map(|(lane, seen)| seen.iter().map(|(number, ns)| (lane.name, *number, *ns)));
         [("lines", self.lines, 0)]
             .into_iter()
             .chain(acks)
-            .chain(steady)
-            .chain(flaky)
+            .chain(seen)
             .map(|(what, number, ns)| format!("{what} {number} {ns}\n"))
             .collect()
     }
@@ -133,9 +129,11 @@ impl Evidence {
             match what {
                 "lines" => evidence.lines = number,
                 "ack" => evidence.acks.push(Ack { number, ns }),
-                "steady" => drop(evidence.steady.insert(number, ns)),
-                "flaky" => drop(evidence.flaky.insert(number, ns)),
-                other => panic!("unknown evidence `{other}`"),
+                name => {
+                    let lane = LANES.iter().position(|lane| lane.name == name);
+                    let lane = lane.unwrap_or_else(|| panic!("unknown evidence `{name}`"));
+                    evidence.seen[lane].insert(number, ns);
+                }
             }
         }
         evidence
@@ -144,13 +142,14 @@ impl Evidence {
 
 #[test]
 fn evidence_is_read_as_it_was_written() {
-    let evidence = Evidence {
+    let mut evidence = Evidence {
         acks: vec![Ack { number: 3, ns: 5 }, Ack { number: 4, ns: 6 }],
         lines: 2,
-        steady: HashMap::from([(3, 7)]),
-        flaky: HashMap::from([(4, 8)]),
+        ..Evidence::default()
     };
+    evidence.seen[0].insert(3, 7);
+    evidence.seen[4].insert(4, 8);
     let read = Evidence::parse(&evidence.print());
     assert_eq!((read.acks, read.lines), (evidence.acks, 2));
-    assert_eq!((read.steady, read.flaky), (evidence.steady, evidence.flaky));
+    assert_eq!(read.seen, evidence.seen);
 }

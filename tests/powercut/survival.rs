@@ -1,9 +1,9 @@
 //! The promise: an alert that was acknowledged survives a power cut.
 //!
 //! Three questions are put to the disk that a cut leaves behind. Most cuts: is the queue whole, and
-//! does it hold every acknowledged alert that has not reached both destinations? Some: when the
-//! gateway is started on it, does everything arrive, the lines of the tailed file too? And for
-//! cuts before the first acknowledgement: does it start?
+//! does it hold every acknowledged alert that has not reached all destinations? Some: when the
+//! gateway is started on it, does everything arrive, the lines of the tailed file too, and does
+//! every ledger add up (that of the lane which sums up as well)? And for cuts before the first acknowledgement: does it start?
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,8 +16,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     cuts::{Cut, Plan, rule, seed},
-    gateway::{self, DATABASE, Gateway, Place},
-    run::{FLAKY_EVERY, Run},
+    gateway::{self, DATABASE, Gateway, LANES, Place},
+    run::Run,
     traffic::{Receiver, TAIL_FROM, numbers},
 };
 
@@ -35,6 +35,9 @@ const WRITEBACK: Duration = Duration::from_secs(1);
 /// So often in a row nothing new arrives before the rest counts as lost.
 const QUIET_TRIES_MAX: usize = 200;
 const ARRIVAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Nobody listens there.
+const NOBODY: [u16; LANES.len()] = [1; LANES.len()];
 
 /// What one cut left behind.
 #[derive(Debug, Default)]
@@ -65,12 +68,15 @@ fn acknowledged_alerts_survive_a_power_cut() {
     let starts: Vec<usize> = (0..FIRST_STARTS).map(|_| dice.random_range(0..first)).collect();
 
     println!(
-        "{} alerts acknowledged, {} lines tailed, {} and {} delivered, {} operations, {} bytes, \
-         seed {seed}",
+        "{} alerts acknowledged, {} lines tailed, {:?} delivered, {} operations, {} bytes, seed \
+         {seed}",
         run.evidence.acks.len(),
         run.evidence.lines,
-        run.evidence.steady.len(),
-        run.evidence.flaky.len(),
+        LANES
+            .iter()
+            .zip(&run.evidence.seen)
+            .map(|(l, seen)| (l.name, seen.len()))
+            .collect::<Vec<_>>(),
         run.journal.records.len(),
         run.journal.bytes.len(),
     );
@@ -145,6 +151,11 @@ fn judge(
     verdicts.iter().all(|(_, verdict)| verdict.is_good())
 }
 
+/// Of the lanes to which every alert comes by itself.
+fn whole(seen: &[HashMap<u64, u64>; LANES.len()]) -> impl Iterator<Item = &HashMap<u64, u64>> {
+    LANES.iter().zip(seen).filter(|(lane, _)| lane.is_whole).map(|(_, seen)| seen)
+}
+
 /// Whether an alert had reached a destination when the power went.
 fn delivered(seen: &HashMap<u64, u64>, number: u64, cut: &Cut) -> bool {
     seen.get(&number).is_some_and(|ns| *ns < cut.ns)
@@ -156,8 +167,7 @@ fn acked_before<'a>(run: &'a Run, cut: &Cut) -> impl Iterator<Item = u64> + use<
 }
 
 fn inspect(run: &Run, cut: &Cut, image: &Path) -> Verdict {
-    let place =
-        Place { disk: image, alerts: &run.alerts(), port: 1, steady_port: 1, flaky_port: 1 };
+    let place = Place { disk: image, alerts: &run.alerts(), port: 1, ports: NOBODY };
     let name = format!("cut-{}-{}", cut.at, cut.seed);
     let mut held = HashSet::new();
     for command in ["verify", "export"] {
@@ -171,17 +181,16 @@ fn inspect(run: &Run, cut: &Cut, image: &Path) -> Verdict {
             held.extend(numbers(&output.stdout));
         }
     }
-    // What both destinations have may be trimmed; anything else is still owed to one of them.
-    let settled = |number| {
-        delivered(&run.evidence.steady, number, cut) && delivered(&run.evidence.flaky, number, cut)
-    };
+    // What all of them have may be trimmed; anything else is still owed to one of them.
+    let settled = |number| whole(&run.evidence.seen).all(|seen| delivered(seen, number, cut));
     let lost = acked_before(run, cut).filter(|n| !held.contains(n) && !settled(*n)).collect();
     Verdict { unusable: None, lost }
 }
 
 fn resume(run: &Run, cut: &Cut, image: &Path) -> Verdict {
-    let (steady, flaky) = (Receiver::start(0), Receiver::start(FLAKY_EVERY));
-    let _gateway = match started(run, cut, image, steady.port, flaky.port) {
+    let receivers = Receiver::of_all_lanes();
+    let ports = receivers.each_ref().map(|receiver| receiver.port);
+    let gateway = match started(run, cut, image, ports) {
         Ok(gateway) => gateway,
         Err(why) => return Verdict { unusable: Some(why), lost: Vec::new() },
     };
@@ -191,28 +200,28 @@ fn resume(run: &Run, cut: &Cut, image: &Path) -> Verdict {
     while !lost.is_empty() && quiet < QUIET_TRIES_MAX {
         thread::sleep(ARRIVAL_PAUSE);
         let before = lost.len();
-        let came = [(steady.seen(), &run.evidence.steady), (flaky.seen(), &run.evidence.flaky)];
+        let came = receivers.each_ref().map(Receiver::seen);
         lost.retain(|number| {
-            !came.iter().all(|(new, old)| new.contains_key(number) || delivered(old, *number, cut))
+            let mut lanes = whole(&came).zip(whole(&run.evidence.seen));
+            !lanes.all(|(new, old)| new.contains_key(number) || delivered(old, *number, cut))
         });
         quiet = if lost.len() < before { 0 } else { quiet + 1 };
     }
-    Verdict { unusable: None, lost }
+    Verdict { unusable: gateway.balanced().err(), lost }
 }
 
 fn start(run: &Run, cut: &Cut, image: &Path) -> Verdict {
-    Verdict { unusable: started(run, cut, image, 1, 1).err(), lost: Vec::new() }
+    Verdict { unusable: started(run, cut, image, NOBODY).err(), lost: Vec::new() }
 }
 
 fn started(
     run: &Run,
     cut: &Cut,
     image: &Path,
-    steady_port: u16,
-    flaky_port: u16,
+    ports: [u16; LANES.len()],
 ) -> Result<Gateway, String> {
     let (alerts, port) = (run.alerts(), gateway::free_port());
-    let place = Place { disk: image, alerts: &alerts, port, steady_port, flaky_port };
+    let place = Place { disk: image, alerts: &alerts, port, ports };
     let name = format!("resumed-{}-{}", cut.at, cut.seed);
     let mut gateway = Gateway::start(&place, &run.folder, &name, None);
     gateway.ready().map(|()| gateway)

@@ -20,6 +20,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
+    gateway::LANES,
     http,
     subjects::{Ack, now_ns},
 };
@@ -30,6 +31,7 @@ const DIGITS: usize = 12;
 /// Alerts of the file are numbered from here on, those of HTTP from 0.
 pub(crate) const TAIL_FROM: u64 = 1_000_000_000;
 
+const AGENTS: u64 = 12;
 const POSTERS: u64 = 4;
 const BATCH_MAX: u64 = 50;
 /// Between two posts of one thread: small commits, and a journal that fits in memory.
@@ -54,8 +56,10 @@ fn alert(number: u64, dice: &mut StdRng) -> String {
     let rest = r#""manager":{"name":"mgr-1"},"decoder":{"name":"sshd"},"location":"auth.log""#;
     format!(
         r#"{{"timestamp":"2026-01-02T03:04:05.678+0000","id":"1767323045.{number}","rule":{rule},"#
-    ) + &format!(r#""agent":{{"id":"001","name":"web-1"}},"full_log":"{noise}",{rest}}}"#)
-        + "\n"
+    ) + &format!(
+        r#""agent":{{"id":"{:03}","name":"web"}},"full_log":"{noise}",{rest}}}"#,
+        number % AGENTS
+    ) + "\n"
 }
 
 // === in ===
@@ -149,6 +153,10 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
+    pub(crate) fn of_all_lanes() -> [Self; LANES.len()] {
+        LANES.each_ref().map(|lane| Self::start(lane.fails_every))
+    }
+
     /// `fails_every` is 0 for one that always answers 200; else each n-th request is a 503.
     pub(crate) fn start(fails_every: usize) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");

@@ -1,9 +1,11 @@
 //! Everything at once: rotations, posts, a receiver that fails, and `kill -9` at random moments.
 //!
-//! A writer appends numbered alerts in Wazuh's file layout, a poster sends others over HTTP, two
-//! receivers fail 30 % of their requests and go away for stretches, and the gateway is killed again
-//! and again. At the end every alert that was written or acknowledged must have reached both
-//! lanes, nothing else may have, and what was delivered twice must be explained by a kill.
+//! A writer appends numbered alerts in Wazuh's file layout, a poster sends others over HTTP, the
+//! receivers of five lanes (singly, in batches, in strict order, in order by agent, summed up; with
+//! express alerts and canaries) fail 30 % of their requests and go away for stretches, and the
+//! gateway is killed again and again. At the end every alert that was written or acknowledged must
+//! have reached all lanes, in that of the summaries by itself or in one count; nothing else may
+//! have, and what was delivered twice must be explained by a kill.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -13,6 +15,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod lanes;
 mod layout;
 mod poster;
 mod receivers;

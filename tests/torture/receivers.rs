@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     support::{Receiver, Reply},
-    tally::{Tally, members},
+    tally::{Tally, load},
 };
 
 pub(crate) struct Sink {
@@ -40,7 +40,7 @@ impl Sink {
             },
             move |exchange| {
                 let run = mood.run.load(Ordering::SeqCst);
-                noted.lock().unwrap().note(run, exchange, members(exchange));
+                noted.lock().unwrap().note(run, exchange, load(exchange));
             },
         );
         Self { receiver, tally }

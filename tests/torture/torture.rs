@@ -10,22 +10,21 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::Value;
 
 use crate::{
+    lanes::{LANES, LaneUnderTest},
     layout::Layout,
     poster::{self, Posted},
     receivers::{Mood, Sink},
     support::{
         Config, Gateway, eventually,
-        wait::{holds, now_ns, since},
+        wait::{holds, now_ns, since, within},
     },
     writer::{self, Written},
 };
 
 const KILLS: u32 = 200;
-const SINGLE_CONCURRENCY: u64 = 8;
-const BATCH_CONCURRENCY: u64 = 2;
-const BATCH_EVENTS: u64 = 50;
 /// Without anything new arriving for so long, what is missing is lost.
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How often the records are recounted between two runs.
@@ -35,8 +34,7 @@ struct Bench {
     gateway: Gateway,
     port: Arc<AtomicU16>,
     mood: Mood,
-    single: Sink,
-    batch: Sink,
+    sinks: Vec<Sink>,
     dice: StdRng,
 }
 
@@ -48,27 +46,17 @@ impl Bench {
     fn new(seed: u64) -> Self {
         let mood =
             Mood { run: Arc::new(AtomicU32::new(0)), well: Arc::new(AtomicBool::new(false)) };
-        let (single, batch) = (Sink::start(&mood, seed ^ 1), Sink::start(&mood, seed ^ 2));
+        let sinks: Vec<Sink> =
+            (1..).zip(LANES).map(|(n, _)| Sink::start(&mood, seed ^ (n << 8))).collect();
         let retry = "timeout = \"3s\"\nretry = { initial = \"20ms\", max = \"300ms\" }";
         let config = Config::new();
         let alerts = Layout::alerts(&config.file("alerts"));
-        let config = config
-            .tail(&alerts)
-            .webhook(
-                "single",
-                &single.receiver.url("/single"),
-                &format!("concurrency = {SINGLE_CONCURRENCY}\n{retry}"),
-            )
-            .webhook(
-                "batch",
-                &batch.receiver.url("/batch"),
-                &format!(
-                    "concurrency = {BATCH_CONCURRENCY}\n{retry}\nbatch = {{ max_events = \
-                     {BATCH_EVENTS}, max_wait = \"50ms\", format = \"envelope\" }}"
-                ),
-            );
+        let config = LANES.iter().zip(&sinks).fold(config.tail(&alerts), |config, (lane, sink)| {
+            let keys = format!("{}\n{retry}", lane.keys);
+            config.webhook(lane.name, &sink.receiver.url("/"), &keys)
+        });
         let (port, dice) = (Arc::new(AtomicU16::new(0)), StdRng::seed_from_u64(seed));
-        Self { gateway: Gateway::new(config), port, mood, single, batch, dice }
+        Self { gateway: Gateway::new(config), port, mood, sinks, dice }
     }
 
     fn millis(&mut self, range: std::ops::Range<u64>) {
@@ -89,13 +77,13 @@ impl Bench {
         }
         self.gateway.kill();
         // Only when its last requests have been dealt with does the next run begin.
-        for sink in [&self.single, &self.batch] {
+        for sink in &self.sinks {
             eventually("the dead one's connections close", || {
                 holds(sink.receiver.open_connections() == 0)
             });
         }
         self.mood.run.fetch_add(1, Ordering::SeqCst);
-        for sink in [&mut self.single, &mut self.batch] {
+        for sink in &mut self.sinks {
             match self.dice.random_range(0..10) {
                 0 | 1 => sink.receiver.go_away(),
                 _ => sink.receiver.come_back(),
@@ -113,10 +101,9 @@ impl Bench {
     /// Receivers are well; waits until all of `expected` has arrived, or nothing more does.
     fn drain(&mut self, expected: &BTreeSet<u64>) {
         self.mood.well.store(true, Ordering::SeqCst);
-        self.single.receiver.come_back();
-        self.batch.receiver.come_back();
+        self.sinks.iter_mut().for_each(|sink| sink.receiver.come_back());
         self.gateway.restart();
-        for (name, sink) in [("single", &self.single), ("batch", &self.batch)] {
+        for (lane, sink) in LANES.iter().zip(&self.sinks).filter(|(lane, _)| !lane.sums) {
             let (mut known, mut moved_at) = (0, now_ns());
             loop {
                 let tally = sink.tally.lock().unwrap();
@@ -131,8 +118,20 @@ impl Bench {
                 thread::sleep(Duration::from_millis(50));
             }
             // Lost ones are for the report to name.
-            self.gateway.wait_for_term(name, "pending", 0);
+            self.empty(lane.name);
         }
+        for (lane, sink) in LANES.iter().zip(&self.sinks).filter(|(lane, _)| lane.sums) {
+            // The last window has yet to end; what is not in a summary then is for the report.
+            let total = self.sinks[0].tally.lock().unwrap().count() as u64;
+            within(STANDSTILL_MAX, || holds(sink.tally.lock().unwrap().summed() == total));
+            self.empty(lane.name);
+        }
+    }
+
+    /// All but a canary that is just on its way.
+    fn empty(&self, lane: &str) {
+        let is_empty = |lane: &Value| lane["ledger"]["pending"].as_u64() <= Some(1);
+        self.gateway.wait_for_lane(lane, "was empty", is_empty);
     }
 }
 
@@ -187,6 +186,63 @@ fn alongside(bench: &mut Bench, folder: &Path, kills: u32, seed: u64) -> (Writte
     })
 }
 
+/// Prints one lane's numbers and answers what is wrong with them.
+fn report(
+    bench: &Bench,
+    lane: &LaneUnderTest,
+    sink: &Sink,
+    expected: &BTreeSet<u64>,
+    posted: &Posted,
+    written: &Written,
+    kills: u32,
+) -> Vec<String> {
+    let (name, bound) = (lane.name, lane.bound);
+    let mut numbers = judge(sink, expected, posted, written.alerts);
+    let difference = bench.gateway.lane(name)["ledger"]["difference"].clone();
+    let mean = numbers.total as f64 / f64::from(kills);
+    let total = bench.sinks[0].tally.lock().unwrap().count() as u64;
+    let tally = sink.tally.lock().unwrap();
+    let mut faults = Vec::new();
+    if lane.sums {
+        // What did not come by itself must be in a summary, and nowhere twice.
+        numbers.lost.clear();
+        println!(
+            "{name}: {} at once and {} in summaries are {} of {total}",
+            tally.count(),
+            tally.summed() - tally.count() as u64,
+            tally.summed()
+        );
+        if tally.summed() != total {
+            faults.push(format!("{name}: {} of {total} alerts", tally.summed()));
+        }
+    } else {
+        assert!(tally.summaries.is_empty(), "{name} sent summaries");
+    }
+    println!(
+        "{name}: lost {}, invented {}, duplicates per kill {} at most (bound {bound}) and \
+         {mean:.2} on average, {} summaries, {} canaries, ledger difference {difference}",
+        numbers.lost.len(),
+        numbers.invented.len(),
+        numbers.most,
+        tally.summaries.len(),
+        tally.canaries,
+    );
+    let twice = tally.twice_in();
+    let lists =
+        [("lost", &numbers.lost), ("invented", &numbers.invented), ("taken in twice", &twice)];
+    for (what, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        let few = &list[..list.len().min(10)];
+        faults.push(format!("{name}: {} {what}: {few:?}", list.len()));
+    }
+    if numbers.most > bound {
+        faults.push(format!("{name}: {:?}", tally.by_kill));
+    }
+    if !tally.unexplained.is_empty() {
+        faults.push(format!("{name}: delivered twice without a kill: {:?}", tally.unexplained));
+    }
+    faults
+}
+
 #[test]
 fn nothing_is_lost_or_invented_however_often_it_is_killed() {
     let kills = number_of("TORTURE_KILLS").map_or(KILLS, |kills| kills as u32);
@@ -211,40 +267,8 @@ fn nothing_is_lost_or_invented_however_often_it_is_killed() {
         posted.replayed,
     );
     let mut faults = Vec::new();
-    let lanes = [
-        ("single", &bench.single, SINGLE_CONCURRENCY),
-        ("batch", &bench.batch, BATCH_CONCURRENCY * BATCH_EVENTS),
-    ];
-    for (name, sink, bound) in lanes {
-        let numbers = judge(sink, &expected, &posted, written.alerts);
-        let difference = bench.gateway.lane(name)["ledger"]["difference"].clone();
-        let mean = numbers.total as f64 / f64::from(kills);
-        println!(
-            "{name}: lost {}, invented {}, duplicates per kill {} at most (bound {bound}) and \
-             {mean:.2} on average, ledger difference {difference}",
-            numbers.lost.len(),
-            numbers.invented.len(),
-            numbers.most,
-        );
-        let tally = sink.tally.lock().unwrap();
-        let twice = tally.twice_in();
-        for (what, list) in
-            [("lost", &numbers.lost), ("invented", &numbers.invented), ("taken in twice", &twice)]
-        {
-            if !list.is_empty() {
-                faults.push(format!(
-                    "{name}: {} {what}: {:?}",
-                    list.len(),
-                    &list[..list.len().min(10)]
-                ));
-            }
-        }
-        if numbers.most > bound {
-            faults.push(format!("{name}: {:?}", tally.by_kill));
-        }
-        if !tally.unexplained.is_empty() {
-            faults.push(format!("{name}: delivered twice without a kill: {:?}", tally.unexplained));
-        }
+    for (lane, sink) in LANES.iter().zip(&bench.sinks) {
+        faults.extend(report(&bench, lane, sink, &expected, &posted, &written, kills));
     }
     let dead = bench.gateway.get("/v1/dead-letters?limit=5").json();
     if dead["data"].as_array().is_none_or(|dead| !dead.is_empty()) {

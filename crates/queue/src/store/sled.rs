@@ -5,6 +5,7 @@
 //! first.
 
 mod draft;
+mod torn;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -64,7 +65,8 @@ impl SledStore {
     ///
     /// [`QueueError::Locked`] when another process has it, [`QueueError::Unreadable`] when sled
     /// cannot read it, [`QueueError::SyncNotReal`] when this binary's syncs promise nothing.
-    /// Nothing is ever deleted but the reserve file, and what a crash left of making a new database.
+    /// Nothing is ever deleted but the reserve file, and what a crash left half made: a new database,
+    /// or a snapshot of sled's.
     pub fn open(folder: &Path, reserve_bytes: u64) -> Result<Self, QueueError> {
         fs::create_dir_all(folder).map_err(|error| {
             QueueError::io(format!("make the queue's directory {}", folder.display()), error)
@@ -177,6 +179,9 @@ fn open_locked(path: &Path) -> Result<::sled::Db, QueueError> {
         .segment_size(SEGMENT_BYTES)
         .flush_every_ms(None);
     for attempt in 1.. {
+        torn::remove_torn(path).map_err(|error| {
+            QueueError::io(format!("look for torn snapshots in {}", path.display()), error)
+        })?;
         match config.open() {
             Ok(db) => return Ok(db),
             Err(::sled::Error::Io(error)) if is_lock(&error) => {
