@@ -77,6 +77,7 @@ impl Destination for Pager {
             status: Some(answer.status.as_u16()),
             remote_id: said["id"].as_str().map(str::to_owned),
             duplicate: said["seen_before"] == true,
+            ..Receipt::default()
         }))
     }
 
@@ -118,8 +119,12 @@ mod tests {
     async fn every_sample_is_sent_within_the_limits_and_with_its_key() {
         let (result, bodies) = deliver(r#"{"accepted":true,"id":"c-7","seen_before":true}"#).await;
         let Ok(Delivered::All(receipt)) = result else { panic!("{result:?}") };
-        let expected =
-            Receipt { status: Some(200), remote_id: Some("c-7".into()), duplicate: true };
+        let expected = Receipt {
+            status: Some(200),
+            remote_id: Some("c-7".into()),
+            duplicate: true,
+            ..Receipt::default()
+        };
         assert_eq!(receipt, expected);
         assert_eq!(bodies[0]["client_ref"], "abcdefghij-1.lane");
         for body in bodies {

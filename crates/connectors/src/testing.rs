@@ -18,13 +18,9 @@ use crate::{
 pub(crate) fn event(seq: u64, kind: Kind, body: impl Into<Bytes>) -> Member {
     let id = LogId::new("abcdefghij").unwrap().event(seq);
     let new = NewEvent { kind, parent: None, body: body.into() };
-    Member {
-        key: delivery_key(&id, &Name::new("lane").unwrap(), None),
-        event: Arc::new(Event::new(seq, new, "test".into(), Timestamp(1_773_123_088_189))),
-        id,
-        attempt: 1,
-        in_doubt: false,
-    }
+    let key = delivery_key(&id, &Name::new("lane").unwrap(), None);
+    let event = Event::new(seq, new, "test".into(), Timestamp(1_773_123_088_189));
+    Member::first(id, key, Arc::new(event))
 }
 
 pub(crate) fn alert(seq: u64, body: impl Into<Bytes>) -> Member {

@@ -3,16 +3,23 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    callback::Callbacks,
     event::{Event, EventId},
     lane::DeadReason,
+    name::Name,
+    notebook::Notebook,
 };
 
 /// Longest piece of an answer that is kept with an attempt, in bytes.
 pub const EXCERPT_BYTES_MAX: usize = 4096;
+
+/// Most answers of a lookup to one event.
+pub const ANSWERS_MAX: usize = 16;
 
 /// One event on its way to one destination.
 #[derive(Clone, Debug)]
@@ -26,6 +33,31 @@ pub struct Member {
     /// An earlier try may have arrived: it was sent and never answered, or, where the destination
     /// can search, answered with a fault that may have come behind the work.
     pub in_doubt: bool,
+    /// The event that this one is about. An alert has none.
+    pub parent: Option<Arc<Parent>>,
+    /// What lookups said of it before it was sent, in the order of the lane's `enrich`.
+    pub enrichments: Vec<Enrichment>,
+}
+
+/// The event that another one is about, as seen from one destination.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    pub id: EventId,
+    /// What this destination dedupes the parent by.
+    pub key: String,
+    /// What this destination's remote system called the thing it made of the parent.
+    pub remote_id: Option<String>,
+    /// The parent itself, while the log has it.
+    pub event: Option<Arc<Event>>,
+}
+
+/// What one lookup said of an event on its way to a destination.
+#[derive(Clone, Debug)]
+pub struct Enrichment {
+    /// The lookup's destination.
+    pub lookup: Name,
+    /// The bodies of its answers, or why there are none, for people.
+    pub answers: Result<Vec<Bytes>, String>,
 }
 
 /// What one attempt sends: one event, or the members of one batch in order.
@@ -42,6 +74,10 @@ pub struct Receipt {
     pub remote_id: Option<String>,
     /// The remote system already had it: an earlier try arrived after all.
     pub duplicate: bool,
+    /// What a lookup answered: bodies of events of kind `lookup`, whose parent is the event that was
+    /// sent. They enter the log in the same step as the settlement. At most [`ANSWERS_MAX`].
+    #[serde(skip)]
+    pub answers: Vec<Bytes>,
 }
 
 /// The end of an attempt in which the destination answered.
@@ -78,6 +114,24 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// Reads secrets that live in files anew. Says whether one of them changed.
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         Ok(false)
+    }
+
+    /// Whether its receipts carry answers, which enter the log as events of kind `lookup`.
+    fn is_lookup(&self) -> bool {
+        false
+    }
+
+    /// Gives it its notebook, before anything else is asked of it. Without one, as for `check` and
+    /// `render`, it remembers nothing.
+    fn keep_in(&self, _notebook: Arc<dyn Notebook>) {}
+
+    /// Tells a lookup, at start, of an answer of its own that is in the log, so that it need not
+    /// ask again.
+    fn recall(&self, _answer: &Event) {}
+
+    /// How its remote system's callbacks are verified and read, where it is set up to call back.
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        None
     }
 
     /// How often since the last call a template of the operator's erred, so that the default was
@@ -129,6 +183,15 @@ pub struct DeliveryError {
     /// The beginning of what it answered, at most [`EXCERPT_BYTES_MAX`].
     pub excerpt: String,
     pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+// === impl Member ===
+
+impl Member {
+    /// The first try of an event that is about no other.
+    pub fn first(id: EventId, key: String, event: Arc<Event>) -> Self {
+        Self { id, key, event, attempt: 1, in_doubt: false, parent: None, enrichments: Vec::new() }
+    }
 }
 
 // === impl Shipment ===

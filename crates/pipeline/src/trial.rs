@@ -27,7 +27,7 @@ pub async fn send(
     now: Timestamp,
 ) -> Result<Receipt, DeliveryError> {
     let event = Arc::new(event(now, &key));
-    let member = Member { id: log.event(0), key, event, attempt: 1, in_doubt: false };
+    let member = Member::first(log.event(0), key, event);
     let shipment = Shipment { members: vec![member] };
     // As for a lane's attempts: the destination's own limit is the same and knows more.
     let limit = lane.settings.timeout;

@@ -98,7 +98,7 @@ pub(crate) async fn test(
 impl Outcome {
     fn new(sent: Result<Receipt, DeliveryError>, took_ms: u64) -> Self {
         match sent {
-            Ok(Receipt { status, remote_id, duplicate }) => {
+            Ok(Receipt { status, remote_id, duplicate, .. }) => {
                 Self::Delivered { receipt: ReceiptView { status, remote_id, duplicate }, took_ms }
             }
             Err(error) => Self::Failed {

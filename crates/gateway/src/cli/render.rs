@@ -94,13 +94,8 @@ fn render(lane: &LaneConfig, body: Vec<u8>) -> Result<Vec<String>, String> {
     http::rehearse();
     let id = LogId::new(LOG_ID).map_err(|error| error.to_string())?.event(1);
     let event = Event::new(1, NewEvent::alert(body), "render".into(), Clock::system().now());
-    let member = Member {
-        key: delivery_key(&id, &lane.name, None),
-        event: Arc::new(event),
-        id,
-        attempt: 1,
-        in_doubt: false,
-    };
+    let key = delivery_key(&id, &lane.name, None);
+    let member = Member::first(id, key, Arc::new(event));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let result = runtime.block_on(lane.destination.deliver(&Shipment { members: vec![member] }));

@@ -167,7 +167,7 @@ impl Craft {
             (true, Some(job)) => format!("{}.r{job}", summary_key(&id, &self.keyed_as)),
         };
         let (event, attempt, in_doubt) = (Arc::clone(event), past.tries + 1, past.in_doubt);
-        Member { id, key, event, attempt, in_doubt }
+        Member { attempt, in_doubt, ..Member::first(id, key, event) }
     }
 
     fn count(&self, results: &Answer) {

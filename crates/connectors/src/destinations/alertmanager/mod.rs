@@ -292,7 +292,12 @@ impl Alertmanager {
         }
         let last = problems.last().cloned().unwrap_or_default();
         if ended.is_empty() {
-            return Ok(Receipt { status: Some(200), remote_id: Some(last), duplicate: true });
+            return Ok(Receipt {
+                status: Some(200),
+                remote_id: Some(last),
+                duplicate: true,
+                ..Receipt::default()
+            });
         }
         self.post(&Value::Array(ended), last).await
     }
@@ -316,7 +321,7 @@ impl Alertmanager {
 
 fn receipt(answer: &Answer, problem: String) -> Receipt {
     let status = Some(answer.status.as_u16());
-    Receipt { status, remote_id: Some(problem), duplicate: false }
+    Receipt { status, remote_id: Some(problem), duplicate: false, ..Receipt::default() }
 }
 
 /// The same alert with an end.

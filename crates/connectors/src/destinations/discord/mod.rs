@@ -196,6 +196,7 @@ impl Discord {
             status: Some(answer.status.as_u16()),
             remote_id: Some(id.to_owned()),
             duplicate: false,
+            ..Receipt::default()
         })
     }
 

@@ -258,6 +258,7 @@ impl Elasticsearch {
             status,
             remote_id: Some(format!("{index}/{}", member.key)),
             duplicate,
+            ..Receipt::default()
         };
         match status {
             Some(200 | 201) => Ok(receipt(false)),

@@ -90,7 +90,12 @@ impl Destination for Email {
         let mail = self.compose(&message, member.event.received_at);
         self.within_time(async |stage: &mut Stage| self.send(&mail, stage).await).await?;
         let id = self.message_id(&message.key);
-        Ok(Delivered::All(Receipt { status: Some(250), remote_id: Some(id), duplicate: false }))
+        Ok(Delivered::All(Receipt {
+            status: Some(250),
+            remote_id: Some(id),
+            duplicate: false,
+            ..Receipt::default()
+        }))
     }
 
     async fn check(&self) -> Option<Result<(), DeliveryError>> {

@@ -280,7 +280,7 @@ fn came_before(member: &Member) -> bool {
 }
 
 fn receipt(status: u16, remote_id: Option<String>, duplicate: bool) -> Receipt {
-    Receipt { status: Some(status), remote_id, duplicate }
+    Receipt { status: Some(status), remote_id, duplicate, ..Receipt::default() }
 }
 
 /// `SEC-24`: it becomes part of an address.

@@ -157,7 +157,7 @@ impl Mattermost {
             return Err(self.api.failure(Reason::BadAnswer, answer));
         }
         let status = Some(answer.status.as_u16());
-        Ok(Receipt { status, remote_id: None, duplicate: false })
+        Ok(Receipt { status, remote_id: None, duplicate: false, ..Receipt::default() })
     }
 }
 

@@ -17,7 +17,8 @@ fn destination(fake: &Fake, more: &str) -> Arc<dyn Destination> {
 async fn sent(more: &str, member: Member) -> Value {
     let fake = Fake::start([Act::Say(answer("200 OK", "", "ok"))]).await;
     let delivered = destination(&fake, more).deliver(&shipment([member])).await.unwrap();
-    let expected = Receipt { status: Some(200), remote_id: None, duplicate: false };
+    let expected =
+        Receipt { status: Some(200), remote_id: None, duplicate: false, ..Receipt::default() };
     assert!(matches!(delivered, Delivered::All(receipt) if receipt == expected));
     let seen = fake.only();
     assert_eq!(seen.line, format!("POST {PATH} HTTP/1.1"));

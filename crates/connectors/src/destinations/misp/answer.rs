@@ -19,7 +19,9 @@ pub(super) fn event(api: &Api, answer: &Answer) -> Result<Receipt, DeliveryError
     let status = Some(answer.status.as_u16());
     if let Err(error) = verdict(api, answer) {
         return match existing(answer).filter(|_| answer.status.as_u16() == 404) {
-            Some(id) => Ok(Receipt { status, remote_id: Some(id), duplicate: true }),
+            Some(id) => {
+                Ok(Receipt { status, remote_id: Some(id), duplicate: true, ..Receipt::default() })
+            }
             None => Err(error),
         };
     }
@@ -30,7 +32,7 @@ pub(super) fn event(api: &Api, answer: &Answer) -> Result<Receipt, DeliveryError
     if said["errors"]["Attribute"].is_object() {
         tracing::warn!(id, answer = %said["errors"], "MISP did not take every attribute");
     }
-    Ok(Receipt { status, remote_id: Some(id), duplicate: false })
+    Ok(Receipt { status, remote_id: Some(id), duplicate: false, ..Receipt::default() })
 }
 
 /// To `sightings/add`. That MISP has nothing that was seen is an answer like another: the receipt
@@ -42,12 +44,12 @@ pub(super) fn sighting(api: &Api, answer: &Answer, attempt: u32) -> Result<Recei
     // Older versions answer without the name around it.
     let id = text_or_number(&said["Sighting"]["id"]).or_else(|| text_or_number(&said["id"]));
     if id.is_some() {
-        return Ok(Receipt { status, remote_id: id, duplicate: false });
+        return Ok(Receipt { status, remote_id: id, duplicate: false, ..Receipt::default() });
     }
     let message = said["message"].as_str().unwrap_or_default();
     if message.contains("No valid attributes found") {
         tracing::info!("MISP has none of the alert's indicators: no sighting");
-        return Ok(Receipt { status, remote_id: None, duplicate: false });
+        return Ok(Receipt { status, remote_id: None, duplicate: false, ..Receipt::default() });
     }
     let failed = message.starts_with("Could not add the Sighting");
     let reason =
@@ -71,6 +73,7 @@ pub(super) fn found(
         status: Some(answer.status.as_u16()),
         remote_id: text_or_number(&one["id"]),
         duplicate: true,
+        ..Receipt::default()
     }))
 }
 

@@ -203,5 +203,10 @@ impl OpenCti {
 }
 
 fn receipt(answer: &Answer, id: Option<&str>, duplicate: bool) -> Receipt {
-    Receipt { status: Some(answer.status.as_u16()), remote_id: id.map(str::to_owned), duplicate }
+    Receipt {
+        status: Some(answer.status.as_u16()),
+        remote_id: id.map(str::to_owned),
+        duplicate,
+        ..Receipt::default()
+    }
 }

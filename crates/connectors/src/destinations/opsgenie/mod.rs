@@ -259,6 +259,7 @@ impl Opsgenie {
             status: Some(answer.status.as_u16()),
             remote_id: request.clone(),
             duplicate,
+            ..Receipt::default()
         };
         let Err(mut error) = self.api.verdict(answer) else {
             // Another success may be the page of something between us. Asking again is safe.

@@ -208,6 +208,7 @@ impl PagerDuty {
             status: Some(answer.status.as_u16()),
             remote_id: said["dedup_key"].as_str().map(str::to_owned),
             duplicate: false,
+            ..Receipt::default()
         })
     }
 

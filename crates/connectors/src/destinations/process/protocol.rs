@@ -110,9 +110,12 @@ impl Answer {
         let outcome = self.said["outcome"].as_str().and_then(Outcome::of_word);
         let duplicate = outcome == Some(Outcome::Duplicate);
         match outcome {
-            Some(Outcome::Delivered | Outcome::Duplicate) => {
-                Ok(Receipt { status: None, remote_id: self.remote_id(), duplicate })
-            }
+            Some(Outcome::Delivered | Outcome::Duplicate) => Ok(Receipt {
+                status: None,
+                remote_id: self.remote_id(),
+                duplicate,
+                ..Receipt::default()
+            }),
             Some(Outcome::Failed(reason)) => {
                 let said = self.said["message"].as_str().unwrap_or_default();
                 Err(DeliveryError {

@@ -157,7 +157,12 @@ impl ServiceNow {
             |found: &&Found| !by_problem || found.description.trim_end().ends_with(&ours);
         if let Some(found) = found.iter().filter(|_| tried).find(made_by_us) {
             let remote_id = Some(found.sys_id.clone());
-            return Ok(Receipt { status: Some(200), remote_id, duplicate: true });
+            return Ok(Receipt {
+                status: Some(200),
+                remote_id,
+                duplicate: true,
+                ..Receipt::default()
+            });
         }
         if let Some(found) = found.iter().find(|found| found.open) {
             return self.patch(&found.sys_id, &self.form.note(message)).await;
@@ -175,7 +180,8 @@ impl ServiceNow {
             "close_notes": self.closing.notes.clone().unwrap_or_else(notes),
         });
         // What is resolved is no longer found, so a try that failed between two goes on there.
-        let mut receipt = Receipt { status: Some(200), remote_id: None, duplicate: true };
+        let mut receipt =
+            Receipt { status: Some(200), remote_id: None, duplicate: true, ..Receipt::default() };
         for key in keys {
             for found in self.find(key).await?.iter().filter(|found| found.open) {
                 receipt = self.patch(&found.sys_id, &body).await?;
@@ -214,6 +220,7 @@ impl ServiceNow {
             status: Some(answer.status.as_u16()),
             remote_id: results.iter().find_map(id),
             duplicate: results.iter().all(known),
+            ..Receipt::default()
         })
     }
 
@@ -228,7 +235,12 @@ impl ServiceNow {
             return Err(self.api.failure(Reason::BadAnswer, &answer));
         }
         // Its answer names no event; what finds the alert there is the key.
-        Ok(Receipt { status: Some(answer.status.as_u16()), remote_id, duplicate: false })
+        Ok(Receipt {
+            status: Some(answer.status.as_u16()),
+            remote_id,
+            duplicate: false,
+            ..Receipt::default()
+        })
     }
 
     /// The records with this key, the newest first.
@@ -262,6 +274,7 @@ impl ServiceNow {
                 status: Some(answer.status.as_u16()),
                 remote_id: Some(id.to_owned()),
                 duplicate: false,
+                ..Receipt::default()
             }),
             None => Err(self.api.failure(Reason::BadAnswer, answer)),
         }

@@ -156,6 +156,7 @@ impl Shuffle {
                 status: Some(answer.status.as_u16()),
                 remote_id: said["execution_id"].as_str().map(str::to_owned),
                 duplicate: false,
+                ..Receipt::default()
             });
         };
         let reason = match answer.status.as_u16() {

@@ -23,7 +23,12 @@ pub(super) fn judge_webhook(api: &Api, answer: &Answer) -> Result<Receipt, Deliv
     if word != "ok" {
         return Err(api.failure(Reason::BadAnswer, answer));
     }
-    Ok(Receipt { status: Some(answer.status.as_u16()), remote_id: None, duplicate: false })
+    Ok(Receipt {
+        status: Some(answer.status.as_u16()),
+        remote_id: None,
+        duplicate: false,
+        ..Receipt::default()
+    })
 }
 
 /// A method answers `{"ok":true,…}`, or `{"ok":false,"error":"<code>"}` with the same status.

@@ -255,7 +255,12 @@ impl Slack {
         {
             self.follow(problem, ends, thread.as_deref().unwrap_or(&ts));
             let remote_id = Some(format!("{channel}/{ts}"));
-            return Ok(Receipt { status: Some(200), remote_id, duplicate: true });
+            return Ok(Receipt {
+                status: Some(200),
+                remote_id,
+                duplicate: true,
+                ..Receipt::default()
+            });
         }
         let body = self.look.post(&message, channel, thread.as_deref());
         let body = body.to_string().into_bytes();
@@ -276,6 +281,7 @@ impl Slack {
             status: Some(answer.status.as_u16()),
             remote_id: Some(format!("{place}/{ts}")),
             duplicate: false,
+            ..Receipt::default()
         })
     }
 

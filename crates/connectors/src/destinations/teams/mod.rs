@@ -177,8 +177,12 @@ impl Teams {
             }
             _ => error,
         })?;
-        let receipt =
-            Receipt { status: Some(answer.status.as_u16()), remote_id: None, duplicate: false };
+        let receipt = Receipt {
+            status: Some(answer.status.as_u16()),
+            remote_id: None,
+            duplicate: false,
+            ..Receipt::default()
+        };
         if answer.status == StatusCode::ACCEPTED {
             return Ok(receipt);
         }

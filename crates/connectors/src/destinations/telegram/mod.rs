@@ -176,6 +176,7 @@ impl Destination for Telegram {
             status: Some(answer.status.as_u16()),
             remote_id: Some(format!("{chat}/{id}")),
             duplicate: false,
+            ..Receipt::default()
         }))
     }
 

@@ -245,7 +245,7 @@ impl TheHive {
     fn judge(&self, answer: &Answer) -> Result<Receipt, DeliveryError> {
         let status = Some(answer.status.as_u16());
         if is_duplicate(answer) {
-            return Ok(Receipt { status, remote_id: None, duplicate: true });
+            return Ok(Receipt { status, remote_id: None, duplicate: true, ..Receipt::default() });
         }
         self.api.verdict(answer)?;
         // A login page or a proxy may say 200, too: only an alert has an id. Asking again is safe.
@@ -254,7 +254,12 @@ impl TheHive {
         let Some(id) = id.filter(|id| !id.is_empty()) else {
             return Err(self.api.failure(Reason::BadAnswer, answer));
         };
-        Ok(Receipt { status, remote_id: Some(id.to_owned()), duplicate: false })
+        Ok(Receipt {
+            status,
+            remote_id: Some(id.to_owned()),
+            duplicate: false,
+            ..Receipt::default()
+        })
     }
 }
 

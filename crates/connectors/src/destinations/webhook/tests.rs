@@ -19,7 +19,12 @@ async fn arrived(more: &str, context: &Context, members: impl Into<Vec<Member>>)
     let webhook = build(&KIND, &format!("url = \"{}/in?a=1\"\n{more}", fake.url), context).unwrap();
     match webhook.deliver(&shipment(members)).await.unwrap() {
         Delivered::All(receipt) => {
-            let expected = Receipt { status: Some(202), remote_id: None, duplicate: false };
+            let expected = Receipt {
+                status: Some(202),
+                remote_id: None,
+                duplicate: false,
+                ..Receipt::default()
+            };
             assert_eq!(receipt, expected);
         }
         Delivered::Each(_) => panic!("one answer is for all"),

@@ -121,7 +121,12 @@ impl Xsoar {
             // of its incident.
             let found = self.find(key, by_problem).await?;
             if let Some(id) = found.into_iter().next() {
-                return Ok(Receipt { status: Some(200), remote_id: Some(id), duplicate: true });
+                return Ok(Receipt {
+                    status: Some(200),
+                    remote_id: Some(id),
+                    duplicate: true,
+                    ..Receipt::default()
+                });
             }
         }
         let answer = self.post("incident", &self.incident(member, message, key)).await?;
@@ -131,6 +136,7 @@ impl Xsoar {
                 status: Some(answer.status.as_u16()),
                 remote_id: Some(id),
                 duplicate: false,
+                ..Receipt::default()
             }),
             None => Err(self.api.failure(Reason::BadAnswer, &answer)),
         }
@@ -142,13 +148,18 @@ impl Xsoar {
             ids.extend(self.find(key, true).await?);
         }
         let Some(last) = ids.last().cloned() else {
-            return Ok(Receipt { status: Some(200), remote_id: None, duplicate: true });
+            return Ok(Receipt {
+                status: Some(200),
+                remote_id: None,
+                duplicate: true,
+                ..Receipt::default()
+            });
         };
         let notes = format!("{} (event {})", message.title, message.id);
         let body = json!({ "ids": ids, "closeReason": "Resolved", "closeNotes": notes });
         let answer = self.post("incident/batchClose", &body).await?;
         let status = Some(answer.status.as_u16());
-        Ok(Receipt { status, remote_id: Some(last), duplicate: false })
+        Ok(Receipt { status, remote_id: Some(last), duplicate: false, ..Receipt::default() })
     }
 
     /// The ids of the incidents with this key.

@@ -24,7 +24,7 @@ fn salvo(count: u64, limit: u32, answer: impl Fn(&[u64]) -> Answer + Sync) -> (S
     let member = |seq| {
         let event = Event::new(seq, NewEvent::alert("{}"), "a".into(), Timestamp(0));
         let (id, key) = (log.event(seq), seq.to_string());
-        Member { id, key, event: Arc::new(event), attempt: 1, in_doubt: false }
+        Member::first(id, key, Arc::new(event))
     };
     let far = Far { answer, sent: Mutex::default() };
     let sending = send((0..count).map(member).collect(), limit, &far);
