@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_model::{
-    Name,
+    Action, Name,
     settings::{Section, Setting},
     units::{self, Rate},
 };
@@ -153,6 +153,15 @@ const RENAMED_FROM: Setting = Setting::optional(
      retries, dead letters and counts of the old one.",
 );
 
+const SYNC: Setting = Setting::optional(
+    "sync",
+    "[\"closed\"]",
+    "What other systems say of events that this destination got, too: \"acknowledged\", \
+     \"commented\", \"assigned\", \"closed\", \"reopened\", \"verdict\". Callbacks with these actions \
+     go this way whatever `when` says; a closed case resolves the page or ticket of the same event, \
+     and with `group = \"problem\"` of the same problem.",
+);
+
 /// What a lane does that holds back more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOverflow {
@@ -227,6 +236,7 @@ pub const SETTINGS: &[&Setting] = &[
     &ON_OVERFLOW,
     &CANARY,
     &RENAMED_FROM,
+    &SYNC,
 ];
 /// Of `digest` and of `dedup`.
 pub const STORM_SETTINGS: &[&Setting] = &[&BY, &STORM_WINDOW];
@@ -305,7 +315,11 @@ impl LaneSettings {
             order,
             express_level,
             storm: read_storm(section),
-            filter: section.table("when").map(|when| Filter::read(&when)).unwrap_or_default(),
+            filter: section
+                .table("when")
+                .map(|when| Filter::read(&when))
+                .unwrap_or_default()
+                .syncing(read_sync(section)),
             rate: section.rate(&RATE),
             concurrency: section.count(&CONCURRENCY, 1..=1024),
             timeout: section.duration(&TIMEOUT, ms(10)..=secs(600)),
@@ -355,6 +369,20 @@ impl Default for LaneSettings {
         let (none, faults) = (Vec::new(), std::cell::RefCell::default());
         Self::read(&Section::new("", 0, &none, &faults))
     }
+}
+
+fn read_sync(section: &Section<'_>) -> Vec<Action> {
+    let texts = section.texts(&SYNC).unwrap_or_default();
+    let allowed = || Action::ALL.into_iter().filter(|action| *action != Action::ActionRequested);
+    let read = |text: &String| {
+        let found = allowed().find(|action| action.as_str() == *text);
+        if found.is_none() {
+            let words: Vec<_> = allowed().map(Action::as_str).collect();
+            section.fault(SYNC.name, format!("\"{text}\" is none of {}", words.join(", ")));
+        }
+        found
+    };
+    texts.iter().filter_map(read).collect()
 }
 
 fn read_order(section: &Section<'_>) -> (Order, Option<u16>) {

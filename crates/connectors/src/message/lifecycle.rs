@@ -5,10 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use holdfast_model::settings::{Node, Section, Setting, Value};
+use holdfast_model::{
+    Action,
+    settings::{Node, Section, Setting, Value},
+};
 use sha2::{Digest, Sha256};
 
-use super::Message;
+use super::{About, Message};
 
 pub(crate) const GROUP: Setting = Setting::new(
     "group",
@@ -79,6 +82,9 @@ impl Lifecycle {
     }
 
     pub(crate) fn phase(&self, message: &Message) -> Phase {
+        if let (Some(Action::Closed), Some(about)) = (message.action, &message.about) {
+            return Phase::Resolve { keys: self.keys_of(about) };
+        }
         let rule = message.rule_id.as_deref().unwrap_or("");
         if let Some(problems) = self.ends.get(rule) {
             return Phase::Resolve {
@@ -88,6 +94,18 @@ impl Lifecycle {
         let grouped = self.by_problem || self.ended.contains(rule);
         let key = if grouped { problem_key(rule, message) } else { message.key.clone() };
         Phase::Open { key }
+    }
+}
+
+impl Lifecycle {
+    /// What the page, ticket or case of this event is called.
+    pub(crate) fn keys_of(&self, about: &About) -> Vec<String> {
+        match about.message.as_ref().map(|message| self.phase(message)) {
+            Some(Phase::Open { key }) => vec![key],
+            Some(Phase::Resolve { keys }) => keys,
+            // The log has it no more; its own key is what an event alone is called by.
+            None => vec![about.key.clone()],
+        }
     }
 }
 
@@ -101,10 +119,12 @@ fn problem_key(rule: &str, message: &Message) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::{cell::RefCell, sync::Arc};
+
+    use holdfast_model::{Kind, Parent};
 
     use super::*;
-    use crate::testing::alert;
+    use crate::testing::{alert, event};
 
     fn phase(lifecycle: &Lifecycle, rule: &str, agent: &str) -> Phase {
         let body = format!(r#"{{"rule":{{"id":"{rule}"}},"agent":{{"id":"{agent}"}}}}"#);
@@ -142,6 +162,33 @@ mod tests {
         assert_ne!(phase(&lifecycle, "503", "002"), Phase::Resolve { keys: vec![key] });
         let alone = "abcdefghij-1.lane".to_owned();
         assert_eq!(phase(&lifecycle, "5710", "001"), Phase::Open { key: alone });
+    }
+
+    #[test]
+    fn what_another_system_closed_ends_what_was_made_of_the_same_event() {
+        let pairs = pair("504", Value::Integer(503));
+        let lifecycle = read(vec![("resolved_by", pairs)]).unwrap();
+        let callback = |action: &str, rule: &str| {
+            let parent =
+                alert(1, format!(r#"{{"rule":{{"id":"{rule}"}},"agent":{{"id":"001"}}}}"#));
+            let Phase::Open { key } = lifecycle.phase(&Message::of(&parent)) else { panic!() };
+            let parent = Parent {
+                id: parent.id,
+                key: parent.key,
+                remote_id: None,
+                event: Some(parent.event),
+            };
+            let body = format!(r#"{{"destination":"cases","action":"{action}"}}"#);
+            let mut member = event(2, Kind::Callback, body);
+            member.parent = Some(Arc::new(parent));
+            (lifecycle.phase(&Message::of(&member)), key)
+        };
+        for rule in ["504", "5710"] {
+            let (phase, key) = callback("closed", rule);
+            assert_eq!(phase, Phase::Resolve { keys: vec![key] }, "{rule}");
+        }
+        let (phase, _) = callback("commented", "504");
+        assert_eq!(phase, Phase::Open { key: "abcdefghij-2.lane".to_owned() });
     }
 
     #[test]

@@ -11,9 +11,9 @@ pub(crate) mod samples;
 mod severities;
 mod template;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
-use holdfast_model::{Kind, Member};
+use holdfast_model::{Action, Kind, Member, Parent};
 use serde_json::Value;
 
 pub(crate) use self::{
@@ -80,6 +80,18 @@ pub(crate) struct Message {
     pub(crate) kind: Kind,
     /// The event as Wazuh wrote it; null when it is not JSON.
     pub(crate) alert: Value,
+    /// Of a callback: what was done there.
+    pub(crate) action: Option<Action>,
+    /// The event that this one is about.
+    pub(crate) about: Option<Box<About>>,
+}
+
+/// The event that another one is about, as its destination knows it.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) key: String,
+    /// `None` when the log has it no more.
+    pub(crate) message: Option<Message>,
 }
 
 /// Cuts a text to so many characters; what is cut is said, within the limit where there is room.
@@ -138,6 +150,18 @@ impl Severity {
     }
 }
 
+// === impl About ===
+
+impl About {
+    fn of(parent: &Parent) -> Self {
+        let member = parent
+            .event
+            .as_ref()
+            .map(|event| Member::first(parent.id.clone(), parent.key.clone(), Arc::clone(event)));
+        Self { key: parent.key.clone(), message: member.as_ref().map(Message::of) }
+    }
+}
+
 // === impl Message ===
 
 impl Message {
@@ -175,6 +199,8 @@ impl Message {
             id: member.id.to_string(),
             key: member.key.clone(),
             kind: event.kind,
+            action: action(event.kind, &alert),
+            about: member.parent.as_deref().map(|parent| Box::new(About::of(parent))),
             alert,
         }
     }
@@ -201,7 +227,30 @@ impl Message {
     }
 }
 
+fn action(kind: Kind, body: &Value) -> Option<Action> {
+    let word = body["action"].as_str().filter(|_| kind == Kind::Callback)?;
+    Action::ALL.into_iter().find(|action| action.as_str() == word)
+}
+
+/// `cases: closed by Jane: a false positive`.
+fn callback_title(body: &Value) -> String {
+    let text = |pointer: &str| facts::text(body, pointer);
+    let place = text("/destination").unwrap_or_else(|| "callback".to_owned());
+    let what = text("/action").unwrap_or_default().replace('_', " ");
+    let mut title = format!("{place}: {what}");
+    if let Some(who) = text("/actor/name").or_else(|| text("/actor/id")) {
+        title.push_str(&format!(" by {who}"));
+    }
+    if let Some(said) = text("/text") {
+        title.push_str(&format!(": {said}"));
+    }
+    one_line(&title, TITLE_CHARS_MAX)
+}
+
 fn title(kind: Kind, alert: &Value, agent: Option<&str>) -> String {
+    if kind == Kind::Callback && alert["action"].is_string() {
+        return callback_title(alert);
+    }
     let said = ["/rule/description", "/rule/title", "/wazuh/rule/title", "/message", "/summary"];
     let said = said.iter().find_map(|pointer| facts::text(alert, pointer));
     let what = said.or_else(|| facts::text(alert, "/rule/id").map(|id| format!("Wazuh rule {id}")));
@@ -215,7 +264,7 @@ fn title(kind: Kind, alert: &Value, agent: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::alert;
+    use crate::testing::{alert, event};
 
     #[test]
     fn a_cut_text_says_so_and_has_exactly_its_limit() {
@@ -249,6 +298,15 @@ mod tests {
         assert_eq!(message.title.chars().count(), TITLE_CHARS_MAX);
         assert_eq!(message.severity, Severity::Critical);
         assert!(!message.title.contains('\u{7}'));
+    }
+
+    #[test]
+    fn a_callback_says_who_did_what_where() {
+        let body = r#"{"destination":"cases","action":"closed","actor":{"id":"7","name":"Jane"},"text":"a false\nalarm"}"#;
+        let message = Message::of(&event(1, Kind::Callback, body));
+        assert_eq!(message.title, "cases: closed by Jane: a false alarm");
+        assert_eq!(message.action, Some(Action::Closed));
+        assert_eq!(Message::of(&alert(1, body)).action, None);
     }
 
     #[test]

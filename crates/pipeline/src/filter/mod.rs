@@ -13,7 +13,7 @@ mod tests;
 use std::{ops::RangeInclusive, sync::Arc};
 
 use holdfast_model::{
-    Event, Kind, Timestamp,
+    Action, Event, Kind, Timestamp,
     settings::{Section, Setting},
 };
 
@@ -40,6 +40,9 @@ pub struct Filter {
     expression: Option<Arc<Expression>>,
     /// The source of the canaries that are addressed to this lane: they pass, whatever else is set.
     canaries: Option<Arc<str>>,
+    /// Callbacks of these actions pass, whatever else is set, unless `own` sent them.
+    sync: Vec<Action>,
+    own: Option<Arc<str>>,
     /// When it must have been received: from, and before.
     received: (Option<Timestamp>, Option<Timestamp>),
     /// Another filter that must hold too.
@@ -87,6 +90,8 @@ impl Default for Filter {
             fields: Vec::new(),
             expression: None,
             canaries: None,
+            sync: Vec::new(),
+            own: None,
             received: (None, None),
             also: None,
         }
@@ -113,6 +118,9 @@ impl Filter {
     /// Whether the event goes to the lane. The cheap conditions are judged first.
     pub fn judge(&self, event: &Event) -> Verdict {
         if event.kind == Kind::Canary && self.canaries.as_ref() == Some(&event.source) {
+            return Verdict::Passes;
+        }
+        if self.is_synced(event) {
             return Verdict::Passes;
         }
         let (since, until) = self.received;
@@ -148,6 +156,27 @@ impl Filter {
             None | Some(Ok(true)) => Verdict::Passes,
             Some(Ok(false)) => Verdict::Filtered,
             Some(Err(reason)) => Verdict::Unsure(reason),
+        }
+    }
+
+    /// Lets callbacks about events of the log pass that have one of these actions.
+    pub fn syncing(self, sync: Vec<Action>) -> Self {
+        Self { sync, ..self }
+    }
+
+    /// The lane's own name: what its own remote system told is no news to it.
+    pub fn of_lane(&mut self, name: &str) {
+        self.own = Some(name.into());
+    }
+
+    fn is_synced(&self, event: &Event) -> bool {
+        let candidate = !self.sync.is_empty()
+            && event.kind == Kind::Callback
+            && event.parent.is_some()
+            && self.own.as_ref() != Some(&event.source);
+        candidate && {
+            let body = parse(event);
+            self.sync.iter().any(|action| body["action"] == action.as_str())
         }
     }
 

@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 
 use holdfast_model::{
-    NewEvent, Timestamp,
+    EventId, LogId, NewEvent, Timestamp,
     settings::{Node, Value},
 };
 
@@ -105,4 +105,28 @@ fn a_where_that_errs_passes_the_event_and_says_so() {
     let plain_first =
         [("level", Value::Integer(12)), ("where", Value::Text("alert.x == 1".into()))];
     assert_eq!(filter(&plain_first).judge(&event(SSHD)), Verdict::Filtered);
+}
+
+#[test]
+fn what_other_systems_did_to_an_event_passes_a_lane_that_syncs_it() {
+    let log = LogId::new("abcdefghij").unwrap();
+    let callback = |source: &str, action: &str, parent: Option<EventId>| {
+        let body = format!(r#"{{"action":"{action}"}}"#);
+        let new = NewEvent { kind: Kind::Callback, parent, body: body.into() };
+        Event::new(9, new, source.into(), Timestamp(0))
+    };
+    let about = || Some(log.event(1));
+    let mut filter = Filter::default().syncing(vec![Action::Closed]);
+    filter.of_lane("oncall");
+    assert_eq!(filter.judge(&callback("cases", "closed", about())), Verdict::Passes);
+    let others = [
+        callback("oncall", "closed", about()),
+        callback("cases", "commented", about()),
+        callback("cases", "closed", None),
+    ];
+    for event in others {
+        assert_eq!(filter.judge(&event), Verdict::Filtered, "{event:?}");
+    }
+    let closed = callback("cases", "closed", about());
+    assert_eq!(Filter::default().judge(&closed), Verdict::Filtered, "nobody asked for it");
 }

@@ -25,6 +25,8 @@ impl Lane {
                 self.flight_of_task.remove(&task);
                 self.take_landing(landing);
             }
+            // Only the end of the process cancels a flight. Its events are unsettled and come again.
+            Err(error) if error.is_cancelled() => {}
             Err(error) => {
                 let Some(number) = self.flight_of_task.remove(&error.id()) else { return };
                 tracing::error!(lane = %self.config.name, %error, "an attempt ended without an answer");

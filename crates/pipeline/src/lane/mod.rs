@@ -262,6 +262,7 @@ pub async fn open_telling(
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
     config.settings.filter.pass_canaries(canary::source(&config.name));
+    config.settings.filter.of_lane(config.name.as_str());
     open_for(config, None, engine, clock, metrics, operator, stop).await
 }
 
