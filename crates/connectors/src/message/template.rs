@@ -18,7 +18,7 @@ use super::{Message, clip};
 pub(crate) const TEMPLATE: Setting = Setting::optional(
     "template",
     "\"{{ alert.rule.description }} on {{ alert.agent.name }}\"",
-    "The text of the message as a minijinja template over `alert` (Wazuh's JSON), `event` (`id`, `kind`, `received_at`) and `message` (`title`, `severity`, `level`, `text`). What is missing is empty. At most 64 KiB come out. Default: a text that fits the kind of alert.",
+    "The text of the message as a minijinja template over `alert` (Wazuh's JSON), `event` (`id`, `kind`, `received_at`) and `message` (`title`, `severity`, `level`, `text`) and `enrich` (what lookups said: by their names, a list of answers or a `problem`). What is missing is empty. At most 64 KiB come out. Default: a text that fits the kind of alert.",
 );
 
 /// Longest text that comes out, in bytes.
@@ -136,6 +136,7 @@ impl Template {
             alert => minijinja::Value::from_serialize(&message.alert),
             event => context! { id => message.id, kind => message.kind.as_str(), received_at => message.at },
             message => values_of(message),
+            enrich => enrich_of(message),
         };
         Some(match compiled.render(values, OUTPUT_BYTES_MAX) {
             Ok(text) => text,
@@ -156,6 +157,11 @@ pub(crate) fn values_of(message: &Message) -> minijinja::Value {
         title => message.title, severity => message.severity.as_str(),
         level => message.level, text => message.plain(),
     }
+}
+
+/// What a template sees as `enrich`.
+pub(crate) fn enrich_of(message: &Message) -> minijinja::Value {
+    minijinja::Value::from_serialize(&message.enrich)
 }
 
 #[cfg(test)]
@@ -188,6 +194,25 @@ mod tests {
             r#"{"rule":{"id":"7"}}"#,
         );
         assert_eq!(text.unwrap(), "[7||low]");
+    }
+
+    #[test]
+    fn a_template_sees_what_lookups_said() {
+        let source =
+            "{{ enrich.vt[0].virustotal.positives }} {{ enrich.misp.problem }} {{ enrich.x }}";
+        let entries =
+            [(TEMPLATE.name.to_owned(), Node { line: 3, value: Value::Text(source.into()) })];
+        let faults = RefCell::default();
+        let template = Template::read(&Section::new("destinations.x", 1, &entries, &faults));
+        let mut member = alert(1, "{}".to_owned());
+        let of = |name, answers| holdfast_model::Enrichment {
+            lookup: holdfast_model::Name::new(name).unwrap(),
+            answers,
+        };
+        let said = bytes::Bytes::from_static(br#"{"virustotal":{"positives":3}}"#);
+        member.enrichments = vec![of("vt", Ok(vec![said])), of("misp", Err("late".into()))];
+        let text = template.unwrap().render(&Message::of(&member));
+        assert_eq!(text.unwrap(), "3 late ");
     }
 
     #[test]

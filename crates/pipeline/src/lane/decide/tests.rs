@@ -31,8 +31,16 @@ fn decided(
     active_ms: u64,
 ) -> Decision {
     let settings = LaneSettings { in_doubt: InDoubt::DeadLetter, ..LaneSettings::default() };
-    let now =
-        Now { wall: WALL, active_ms, dice: 0.5, search_lag: None, parked, dead_full: &|| full };
+    let (log, source) = (LogId::from_random([1; 10]), Arc::from("vt"));
+    let now = Now {
+        wall: WALL,
+        active_ms,
+        dice: 0.5,
+        search_lag: None,
+        parked,
+        dead_full: &|| full,
+        answering: Some(Answering { log: &log, source: &source }),
+    };
     decide(landing, origin, &settings, &now)
 }
 
