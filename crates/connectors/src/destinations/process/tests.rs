@@ -143,11 +143,12 @@ async fn the_answers_of_a_lookup_are_objects_and_not_too_many_and_others_have_no
     ];
     for (said, count) in table {
         let said = format!(r#""outcome":"delivered",{said}"#);
-        let lookup = Place::new().shell(ANSWER_EACH, &said, "lookup = true");
+        let place = Place::new();
+        let lookup = place.shell(ANSWER_EACH, &said, "lookup = true");
         assert!(lookup.is_lookup());
         let answers = send(&lookup, alert(1, "{}")).await.unwrap().answers;
         assert_eq!(answers.len(), count, "{said}");
-        let plain = Place::new().shell(ANSWER_EACH, &said, "");
+        let plain = place.shell(ANSWER_EACH, &said, "");
         assert!(!plain.is_lookup());
         assert!(send(&plain, alert(1, "{}")).await.unwrap().answers.is_empty());
     }
