@@ -14,13 +14,15 @@ mod template;
 
 use std::borrow::Cow;
 
-use holdfast_model::{Kind, Member};
-use serde_json::{Map, Value};
+use holdfast_model::{Kind, Member, Parent};
+use serde_json::{Map, Value, json};
 
 pub(crate) use self::{
     lifecycle::{GROUP, Lifecycle, Phase, RESOLVED_BY},
     severities::Severities,
-    template::{Compiled, TEMPLATE, Template, TemplateError, enrich_of, values_of},
+    template::{
+        Compiled, TEMPLATE, Template, TemplateError, enrich_of, parent_of_message, values_of,
+    },
 };
 
 /// Longest title, in characters: the shortest limit of a subject line among the vendors (Jira, 255).
@@ -75,6 +77,8 @@ pub(crate) struct Message {
     pub(crate) facts: Vec<Fact>,
     /// What lookups said, whole: by their names, the answers or the problem.
     pub(crate) enrich: Map<String, Value>,
+    /// For templates: what it is about; null for an alert.
+    pub(crate) parent: Value,
     /// The beginning of the log line that caused it.
     pub(crate) log: Option<String>,
     /// The event's id in the log.
@@ -175,6 +179,7 @@ impl Message {
             at: at.unwrap_or_else(|| event.received_at.to_string()),
             facts: facts::of(&alert, enriched::told(&member.enrichments)),
             enrich: enriched::values(&member.enrichments),
+            parent: member.parent.as_ref().map_or(Value::Null, |parent| parent_of(parent)),
             log: log.map(|log| clip(&printable(&log), LOG_CHARS_MAX).into_owned()),
             id: member.id.to_string(),
             key: member.key.clone(),
@@ -203,6 +208,22 @@ impl Message {
         text.push_str(&format!("\nEvent {}", self.id));
         text
     }
+}
+
+/// What a template sees of the event that another one is about.
+fn parent_of(parent: &Parent) -> Value {
+    let links = parent.links.iter().map(|(lane, id)| (lane.to_string(), id.clone().into()));
+    let alert = parent
+        .event
+        .as_ref()
+        .and_then(|event| serde_json::from_str(&String::from_utf8_lossy(&event.body)).ok());
+    json!({
+        "id": parent.id.to_string(),
+        "key": parent.key,
+        "remote_id": parent.remote_id,
+        "links": links.collect::<Map<String, Value>>(),
+        "alert": alert.unwrap_or(Value::Null),
+    })
 }
 
 fn title(kind: Kind, alert: &Value, agent: Option<&str>) -> String {

@@ -201,6 +201,12 @@ impl Craft {
             member.parent = self.parent(&member.event).await;
         }
         self.enricher.enrich(&mut members).await;
+        for enrichment in members.iter().flat_map(|member| &member.enrichments) {
+            match enrichment.answers {
+                Ok(_) => self.metrics.enrichments_answered.inc(),
+                Err(_) => self.metrics.enrichments_missing.inc(),
+            }
+        }
         members
     }
 

@@ -217,6 +217,9 @@ async fn a_message_carries_what_its_lookups_say_in_their_order_and_asks_anew_at_
     let page = rig.queue.read(1, ALL).await.unwrap();
     assert!(page.events.iter().all(|event| event.kind == Kind::Alert), "it is in no log");
     assert_eq!(rig.ledger("vt").await.delivered, 0);
+    let counted = rig.metrics.lane("chat");
+    let counted = (counted.enrichments_answered.get(), counted.enrichments_missing.get());
+    assert_eq!(counted, (2, 10), "one of six, twice");
 }
 
 #[tokio::test(start_paused = true)]
