@@ -9,7 +9,11 @@ use holdfast_pipeline::{LaneSettings, filter::Filter, settings::Loops};
 use holdfast_queue::{Append, QueueEngine, ReadLimit};
 use serde_json::json;
 
-use crate::rig::*;
+use crate::{
+    replay::ended,
+    replay_own::{of_log, run_jobs},
+    rig::*,
+};
 
 const ALL: ReadLimit = ReadLimit { events_max: usize::MAX, bytes_max: usize::MAX };
 
@@ -242,4 +246,47 @@ async fn a_lookup_that_a_person_paused_is_not_asked_and_only_alerts_are_asked_ab
     assert_eq!(chat.seen()[1].enrichments[0].answers, Err("it is paused".into()));
     assert!(chat.seen()[2].enrichments[0].answers.is_ok());
     assert_eq!(vt.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_acts_on_wazuh_takes_no_alert_that_was_injected_unless_told_so_and_others_do() {
+    let mut rig = Rig::new();
+    let injected = r#"{"data":{"integration":"virustotal"},"location":"virustotal"}"#;
+    let (guarded, told) = (Witness::beside_wazuh(), Witness::beside_wazuh());
+    let plain = Arc::new(Witness::default());
+    lane(&mut rig, "guarded", of_kinds(&["alert", "lookup"]), guarded.clone()).await;
+    lane(&mut rig, "told", settings(|s| s.loops = Some(Loops::Allow)), told).await;
+    lane(&mut rig, "plain", settings(|_| {}), plain.clone()).await;
+    let strict = settings(|s| s.loops = Some(Loops::Refuse));
+    lane(&mut rig, "strict", strict, plain).await;
+    rig.append_bodies(vec![injected.to_owned(), alert(1)]).await;
+    let lookup = about(&rig, Kind::Lookup, None).await;
+    let mut taken = Vec::new();
+    for name in ["guarded", "told", "plain", "strict"] {
+        taken.push(rig.drained(name).await.delivered);
+    }
+    assert_eq!(taken, [2, 2, 2, 1]);
+    assert_eq!(guarded.of(lookup).event.kind, Kind::Lookup, "answers go back into Wazuh");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_asks_again_and_its_answers_are_the_destinations() {
+    let (mut rig, oracle) = (Rig::new(), Oracle::willing());
+    lane(&mut rig, "a", settings(|_| {}), oracle.clone()).await;
+    let seqs = rig.append([1, 2]).await;
+    rig.drained("a").await;
+    run_jobs(&rig, &["a"]);
+    let job = rig.queue.put_job(of_log(&rig, "{}")).await.unwrap();
+    let job = ended(&rig, job.id).await;
+    assert_eq!(job.progress.delivered, 2);
+    assert_eq!(oracle.asked().len(), 4);
+    for seq in seqs {
+        let children = rig.queue.children_of(seq).await.unwrap();
+        assert_eq!(children.len(), 2);
+        for child in children {
+            let page = rig.queue.read(child, ALL).await.unwrap();
+            assert_eq!(&*page.events[0].source, "a");
+        }
+    }
+    assert_eq!(rig.drained("a").await.delivered, 2);
 }

@@ -67,10 +67,16 @@ impl Destination for Oracle {
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     pub(crate) failures: Mutex<u32>,
+    /// What it does can come back as an alert.
+    beside_wazuh: bool,
     seen: Mutex<Vec<Member>>,
 }
 
 impl Witness {
+    pub(crate) fn beside_wazuh() -> Arc<Self> {
+        Arc::new(Self { beside_wazuh: true, ..Self::default() })
+    }
+
     pub(crate) fn seen(&self) -> Vec<Member> {
         self.seen.lock().unwrap().clone()
     }
@@ -92,5 +98,9 @@ impl Destination for Witness {
         }
         let remote_id = Some(format!("thing-{}", member.event.seq));
         Ok(Delivered::All(Receipt { remote_id, ..Receipt::default() }))
+    }
+
+    fn acts_on_wazuh(&self) -> bool {
+        self.beside_wazuh
     }
 }
