@@ -76,6 +76,9 @@ fn verdict(answer: &Value) -> String {
     if let (Some(positives), Some(total)) = (text("/positives"), text("/total")) {
         return format!("{word}, {positives} of {total}");
     }
+    if let (Some(rows), false) = (text("/rows"), word.is_empty()) {
+        return format!("{word}, {rows} rows");
+    }
     let telling = TELLING.iter().filter_map(|pointer| text(pointer)).take(TOLD_MAX);
     let parts: Vec<String> =
         (!word.is_empty()).then(|| word.to_owned()).into_iter().chain(telling).collect();
@@ -111,13 +114,15 @@ mod tests {
         let limited =
             vt(r#""error":204,"description":"Error: Public API request rate limit reached""#);
         let misp = r#"{"integration":"misp","misp":{"category":"Payload delivery","type":"md5","value":"44d8"}}"#;
+        let osquery = r#"{"integration":"osquery","osquery":{"name":"q","found":1,"rows":3}}"#;
         #[rustfmt::skip]
-        let table: [(&[&str], Option<&str>); 9] = [
+        let table: [(&[&str], Option<&str>); 10] = [
             (&[&bad],            Some("malicious, 52 of 70")),
             (&[&clean],          Some("clean, 0 of 70")),
             (&[&unknown],        Some("unknown there")),
             (&[&limited],        Some("not known: Error: Public API request rate limit reached")),
             (&[misp],            Some("Payload delivery, md5, 44d8")),
+            (&[osquery],         Some("found, 3 rows")),
             (&[misp, misp],      Some("Payload delivery, md5, 44d8")),
             (&["{}"],            None),
             (&["no json"],       None),
