@@ -42,4 +42,5 @@ mod shutdown;
 mod signatures;
 mod soc;
 mod storm;
+mod two_way;
 mod way_out;

@@ -3,7 +3,9 @@
 mod api;
 mod cli;
 mod config;
+mod notebook;
 mod notify;
+mod recall;
 mod reload;
 mod run;
 mod stages;

@@ -21,6 +21,9 @@ pub const EXCERPT_BYTES_MAX: usize = 4096;
 /// Most answers of a lookup to one event.
 pub const ANSWERS_MAX: usize = 16;
 
+/// Longest answer of a lookup, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
 /// One event on its way to one destination.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -39,7 +42,8 @@ pub struct Member {
     pub enrichments: Vec<Enrichment>,
 }
 
-/// The event that another one is about, as seen from one destination.
+/// The event that another one is about, as seen from one destination: the nearest of its ancestors of
+/// which that remote system made something, else the first of them, which is an alert.
 #[derive(Clone, Debug)]
 pub struct Parent {
     pub id: EventId,
@@ -49,6 +53,8 @@ pub struct Parent {
     pub remote_id: Option<String>,
     /// The parent itself, while the log has it.
     pub event: Option<Arc<Event>>,
+    /// What other destinations' remote systems called the things that they made of it.
+    pub links: Vec<(Name, String)>,
 }
 
 /// What one lookup said of an event on its way to a destination.
@@ -75,7 +81,8 @@ pub struct Receipt {
     /// The remote system already had it: an earlier try arrived after all.
     pub duplicate: bool,
     /// What a lookup answered: bodies of events of kind `lookup`, whose parent is the event that was
-    /// sent. They enter the log in the same step as the settlement. At most [`ANSWERS_MAX`].
+    /// sent. They enter the log in the same step as the settlement. At most [`ANSWERS_MAX`], each of
+    /// at most [`ANSWER_BYTES_MAX`].
     #[serde(skip)]
     pub answers: Vec<Bytes>,
 }
@@ -118,6 +125,12 @@ pub trait Destination: Send + Sync + fmt::Debug {
 
     /// Whether its receipts carry answers, which enter the log as events of kind `lookup`.
     fn is_lookup(&self) -> bool {
+        false
+    }
+
+    /// Whether what it does can come back as an alert of Wazuh's. Its lane then takes no alert that
+    /// came of an injected event, unless the operator says so.
+    fn acts_on_wazuh(&self) -> bool {
         false
     }
 
@@ -191,6 +204,15 @@ impl Member {
     /// The first try of an event that is about no other.
     pub fn first(id: EventId, key: String, event: Arc<Event>) -> Self {
         Self { id, key, event, attempt: 1, in_doubt: false, parent: None, enrichments: Vec::new() }
+    }
+}
+
+// === impl Parent ===
+
+impl Parent {
+    /// Nothing is known of it but its name and its key.
+    pub fn unknown(id: EventId, key: String) -> Self {
+        Self { id, key, remote_id: None, event: None, links: Vec::new() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happens to an event, and in which order.
 //!
 //! ```text
-//! source ──► intake ──► the log ──► lane: read → filter → attempt → settle ──► destination
+//! source ──► intake ──► the log ──► lane: read → filter → (enrich) → attempt → settle ──► destination
 //!                                     │ retry records, dead letters ◄──┘
 //!                                     └ replay jobs put dead letters back
 //! ```
@@ -33,7 +33,7 @@ pub mod trial;
 pub use clock::Clock;
 pub use fields::Path;
 pub use intake::QueueIntake;
-pub use lane::{LaneConfig, LaneHandle, LaneView};
+pub use lane::{LaneConfig, LaneHandle, LaneView, Surroundings};
 pub use lanes::Lanes;
 pub use metrics::Metrics;
 pub use operator::Operator;

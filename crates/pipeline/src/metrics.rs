@@ -88,6 +88,11 @@ const TEMPLATE_ERRORS: Family = Family {
     help: "Requests that were sent with the default, because a template erred.",
     labels: &["destination"],
 };
+const ENRICHMENTS: Family = Family {
+    name: "holdfast_enrichments_total",
+    help: "Questions to lookups before an event was sent, by whether they were answered in time.",
+    labels: &["destination", "outcome"],
+};
 const IN_FLIGHT: Family = Family {
     name: "holdfast_delivery_in_flight",
     help: "Events being sent right now.",
@@ -138,6 +143,7 @@ pub struct Metrics {
     dropped: IntCounterVec,
     filter_errors: IntCounterVec,
     template_errors: IntCounterVec,
+    enrichments: IntCounterVec,
     pub in_flight: IntGaugeVec,
     pub last_success: GaugeVec,
     pub last_failure: GaugeVec,
@@ -166,6 +172,8 @@ pub struct LaneMetrics {
     pub canary_seconds: Histogram,
     pub filter_errors: IntCounter,
     pub template_errors: IntCounter,
+    pub enrichments_answered: IntCounter,
+    pub enrichments_missing: IntCounter,
     pub last_success: Gauge,
     pub last_failure: Gauge,
     in_flight: IntGauge,
@@ -193,6 +201,7 @@ impl Metrics {
             dropped: DROPPED.counter(registry)?,
             filter_errors: FILTER_ERRORS.counter(registry)?,
             template_errors: TEMPLATE_ERRORS.counter(registry)?,
+            enrichments: ENRICHMENTS.counter(registry)?,
             in_flight: IN_FLIGHT.int_gauge(registry)?,
             last_success: LAST_SUCCESS.gauge(registry)?,
             last_failure: LAST_FAILURE.gauge(registry)?,
@@ -241,6 +250,8 @@ impl Metrics {
             canary_last_success: self.canary_last_success.with_label_values(&[lane]),
             canary_seconds: self.canary_seconds.with_label_values(&[lane]),
             template_errors: self.template_errors.with_label_values(&[lane]),
+            enrichments_answered: self.enrichments.with_label_values(&[lane, "answered"]),
+            enrichments_missing: self.enrichments.with_label_values(&[lane, "missing"]),
             dropped_corrupt: self.dropped.with_label_values(&[lane, "corrupt"]),
             last_success: self.last_success.with_label_values(&[lane]),
             last_failure: self.last_failure.with_label_values(&[lane]),

@@ -20,6 +20,9 @@ use crate::{
 /// Fields that storm control goes by, at most.
 const STORM_FIELDS_MAX: usize = 8;
 
+/// Lookups that one destination asks, at most.
+const ENRICH_MAX: usize = 8;
+
 const RATE: Setting = Setting::optional(
     "rate",
     "\"30/min\"",
@@ -162,6 +165,33 @@ const SYNC: Setting = Setting::optional(
      and with `group = \"problem\"` of the same problem.",
 );
 
+const ENRICH: Setting = Setting::optional(
+    "enrich",
+    "[\"vt\", \"misp\"]",
+    "Lookups, by their destinations' names, that are asked about an alert before it is sent, so that \
+     the message says what they know. At most 8.",
+);
+const ENRICH_WAIT: Setting = Setting::new(
+    "enrich_wait",
+    "\"5s\"",
+    "Longest wait for all of them together, 100ms to 1m. Then the message goes without, and says so.",
+);
+const LOOPS: Setting = Setting::optional(
+    "loops",
+    "\"allow\"",
+    "Whether alerts pass that came of an event which an integration put into Wazuh: \"refuse\" or \
+     \"allow\". Default: lookups and destinations that act on Wazuh refuse them, so that nothing \
+     goes round in circles, and all others let them pass. A lookup that refuses them asks nothing \
+     about answers either.",
+);
+
+/// What becomes of alerts that came of an injected event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loops {
+    Refuse,
+    Allow,
+}
+
 /// What a lane does that holds back more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOverflow {
@@ -210,6 +240,37 @@ fn read_canary(section: &Section<'_>) -> Option<Duration> {
     Some(section.duration(&CANARY, secs(1)..=secs(7 * 86_400)))
 }
 
+fn read_enrich(section: &Section<'_>) -> Vec<Name> {
+    let mut names: Vec<Name> = Vec::new();
+    for text in section.texts(&ENRICH).unwrap_or_default() {
+        match Name::new(&text) {
+            Ok(name) if names.contains(&name) => {
+                section.fault(ENRICH.name, format!("\"{text}\" stands there twice"));
+            }
+            Ok(name) => names.push(name),
+            Err(error) => {
+                section.fault(ENRICH.name, format!("\"{text}\" is no destination's name: {error}"));
+            }
+        }
+    }
+    if names.len() > ENRICH_MAX {
+        let count = names.len();
+        section.fault(
+            ENRICH.name,
+            format!("it names {count} lookups, but at most {ENRICH_MAX} may be"),
+        );
+    }
+    names
+}
+
+fn read_loops(section: &Section<'_>) -> Option<Loops> {
+    section.node(LOOPS.name)?;
+    Some(match section.word(&LOOPS, &["refuse", "allow"]) {
+        "allow" => Loops::Allow,
+        _ => Loops::Refuse,
+    })
+}
+
 fn read_renamed_from(section: &Section<'_>) -> Option<Name> {
     let text = section.text(&RENAMED_FROM)?;
     match Name::new(text) {
@@ -237,6 +298,9 @@ pub const SETTINGS: &[&Setting] = &[
     &CANARY,
     &RENAMED_FROM,
     &SYNC,
+    &ENRICH,
+    &ENRICH_WAIT,
+    &LOOPS,
 ];
 /// Of `digest` and of `dedup`.
 pub const STORM_SETTINGS: &[&Setting] = &[&BY, &STORM_WINDOW];
@@ -291,6 +355,11 @@ pub struct LaneSettings {
     pub on_overflow: OnOverflow,
     pub canary: Option<Duration>,
     pub renamed_from: Option<Name>,
+    /// The lookups that are asked before an event is sent.
+    pub enrich: Vec<Name>,
+    pub enrich_wait: Duration,
+    /// `None`: as the destination's type has it.
+    pub loops: Option<Loops>,
 }
 
 impl RetrySettings {
@@ -351,6 +420,9 @@ impl LaneSettings {
             },
             canary: read_canary(section),
             renamed_from: read_renamed_from(section),
+            enrich: read_enrich(section),
+            enrich_wait: section.duration(&ENRICH_WAIT, ms(100)..=secs(60)),
+            loops: read_loops(section),
         };
         batch.finish();
         retry.finish();

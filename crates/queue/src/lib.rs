@@ -13,6 +13,7 @@
 //! 7. A record that does not match its checksum is set aside, counted and named; it never stops a
 //!    lane, and is never deleted.
 //! 8. After a failed write or sync nothing more is acknowledged, until the process starts anew.
+//! 9. Answers that come with a settlement enter the log with it, all or none.
 //!
 //! # Not promised
 //!
@@ -75,6 +76,10 @@ pub trait QueueEngine: Send + Sync {
 
     /// What remote systems made of an event, a link a lane.
     async fn links_of(&self, seq: Seq) -> Result<Vec<LaneLink>, QueueError>;
+
+    /// The events that have this one as their parent, oldest first, at most [`CHILDREN_MAX`], while
+    /// the log has it.
+    async fn children_of(&self, seq: Seq) -> Result<Vec<Seq>, QueueError>;
 
     /// The event of which a lane's remote system made the thing with this id.
     async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError>;

@@ -83,14 +83,14 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("Location", &["/location"]),
 ];
 
-/// The facts of an alert, most important first.
-pub(super) fn of(alert: &Value) -> Vec<Fact> {
+/// The facts of an alert, most important first, behind those that are known already.
+pub(super) fn of(alert: &Value, known: Vec<Fact>) -> Vec<Fact> {
     let value = |pointers: &[&str]| pointers.iter().find_map(|pointer| text(alert, pointer));
     let facts = FIELDS.iter().filter_map(|(name, pointers)| {
         let value = one_line(&value(pointers)?, FACT_CHARS_MAX);
-        (!value.is_empty()).then_some(Fact { name, value })
+        (!value.is_empty()).then_some(Fact { name: (*name).into(), value })
     });
-    facts.take(FACTS_MAX).collect()
+    known.into_iter().chain(facts).take(FACTS_MAX).collect()
 }
 
 /// What is at a pointer as text: a list becomes its items with commas. `None`: nothing to say.

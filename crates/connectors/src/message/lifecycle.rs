@@ -176,6 +176,7 @@ mod tests {
                 id: parent.id,
                 key: parent.key,
                 remote_id: None,
+                links: Vec::new(),
                 event: Some(parent.event),
             };
             let body = format!(r#"{{"destination":"cases","action":"{action}"}}"#);

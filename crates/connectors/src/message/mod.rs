@@ -4,6 +4,7 @@
 //! characters but line breaks, and within its limit in characters; what was cut says so. Escaping
 //! is the destination's business, because only it knows the vendor's mark-up.
 
+mod enriched;
 mod facts;
 mod lifecycle;
 #[cfg(test)]
@@ -14,12 +15,14 @@ mod template;
 use std::{borrow::Cow, sync::Arc};
 
 use holdfast_model::{Action, Kind, Member, Parent};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 pub(crate) use self::{
     lifecycle::{GROUP, Lifecycle, Phase, RESOLVED_BY},
     severities::Severities,
-    template::{Compiled, TEMPLATE, Template, TemplateError, values_of},
+    template::{
+        Compiled, TEMPLATE, Template, TemplateError, enrich_of, parent_of_message, values_of,
+    },
 };
 
 /// Longest title, in characters: the shortest limit of a subject line among the vendors (Jira, 255).
@@ -47,7 +50,7 @@ pub(crate) enum Severity {
 /// One line of a message: a label and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fact {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) value: String,
 }
 
@@ -70,8 +73,12 @@ pub(crate) struct Message {
     pub(crate) groups: Vec<String>,
     /// When it happened, as the event says it; when it came in, if it does not say.
     pub(crate) at: String,
-    /// Rule, agent, time first, then what matters in this kind of alert.
+    /// What lookups said, then rule, agent, time, and what matters in this kind of alert.
     pub(crate) facts: Vec<Fact>,
+    /// What lookups said, whole: by their names, the answers or the problem.
+    pub(crate) enrich: Map<String, Value>,
+    /// For templates: what it is about; null for an alert.
+    pub(crate) parent: Value,
     /// The beginning of the log line that caused it.
     pub(crate) log: Option<String>,
     /// The event's id in the log.
@@ -194,7 +201,9 @@ impl Message {
             agent_name,
             groups,
             at: at.unwrap_or_else(|| event.received_at.to_string()),
-            facts: facts::of(&alert),
+            facts: facts::of(&alert, enriched::told(&member.enrichments)),
+            enrich: enriched::values(&member.enrichments),
+            parent: member.parent.as_ref().map_or(Value::Null, |parent| parent_of(parent)),
             log: log.map(|log| clip(&printable(&log), LOG_CHARS_MAX).into_owned()),
             id: member.id.to_string(),
             key: member.key.clone(),
@@ -245,6 +254,22 @@ fn callback_title(body: &Value) -> String {
         title.push_str(&format!(": {said}"));
     }
     one_line(&title, TITLE_CHARS_MAX)
+}
+
+/// What a template sees of the event that another one is about.
+fn parent_of(parent: &Parent) -> Value {
+    let links = parent.links.iter().map(|(lane, id)| (lane.to_string(), id.clone().into()));
+    let alert = parent
+        .event
+        .as_ref()
+        .and_then(|event| serde_json::from_str(&String::from_utf8_lossy(&event.body)).ok());
+    json!({
+        "id": parent.id.to_string(),
+        "key": parent.key,
+        "remote_id": parent.remote_id,
+        "links": links.collect::<Map<String, Value>>(),
+        "alert": alert.unwrap_or(Value::Null),
+    })
 }
 
 fn title(kind: Kind, alert: &Value, agent: Option<&str>) -> String {

@@ -18,7 +18,7 @@ use super::{Message, clip};
 pub(crate) const TEMPLATE: Setting = Setting::optional(
     "template",
     "\"{{ alert.rule.description }} on {{ alert.agent.name }}\"",
-    "The text of the message as a minijinja template over `alert` (Wazuh's JSON), `event` (`id`, `kind`, `received_at`) and `message` (`title`, `severity`, `level`, `text`). What is missing is empty. At most 64 KiB come out. Default: a text that fits the kind of alert.",
+    "The text of the message as a minijinja template over `alert` (Wazuh's JSON), `event` (`id`, `kind`, `received_at`) and `message` (`title`, `severity`, `level`, `text`), `enrich` (what lookups said: by their names, a list of answers or a `problem`) and `parent` (what it is about: `id`, `remote_id`, `links` by destination, `alert`). What is missing is empty. At most 64 KiB come out. Default: a text that fits the kind of alert.",
 );
 
 /// Longest text that comes out, in bytes.
@@ -136,6 +136,8 @@ impl Template {
             alert => minijinja::Value::from_serialize(&message.alert),
             event => context! { id => message.id, kind => message.kind.as_str(), received_at => message.at },
             message => values_of(message),
+            enrich => enrich_of(message),
+            parent => parent_of_message(message),
         };
         Some(match compiled.render(values, OUTPUT_BYTES_MAX) {
             Ok(text) => text,
@@ -156,6 +158,16 @@ pub(crate) fn values_of(message: &Message) -> minijinja::Value {
         title => message.title, severity => message.severity.as_str(),
         level => message.level, text => message.plain(),
     }
+}
+
+/// What a template sees as `enrich`.
+pub(crate) fn enrich_of(message: &Message) -> minijinja::Value {
+    minijinja::Value::from_serialize(&message.enrich)
+}
+
+/// What a template sees as `parent`.
+pub(crate) fn parent_of_message(message: &Message) -> minijinja::Value {
+    minijinja::Value::from_serialize(&message.parent)
 }
 
 #[cfg(test)]
@@ -188,6 +200,47 @@ mod tests {
             r#"{"rule":{"id":"7"}}"#,
         );
         assert_eq!(text.unwrap(), "[7||low]");
+    }
+
+    #[test]
+    fn a_template_sees_what_the_event_is_about() {
+        let source = "{{ parent.id }} {{ parent.remote_id }} {{ parent.links.jira }} \
+                      {{ parent.alert.rule.id }} {{ parent.links.x }}";
+        let entries =
+            [(TEMPLATE.name.to_owned(), Node { line: 3, value: Value::Text(source.into()) })];
+        let faults = RefCell::default();
+        let template = Template::read(&Section::new("destinations.x", 1, &entries, &faults));
+        let template = template.unwrap();
+        let mut member = alert(7, "{}".to_owned());
+        let alone = template.render(&Message::of(&member)).unwrap();
+        assert_eq!(alone.trim(), "");
+        let about = alert(5, r#"{"rule":{"id":"87105"}}"#.to_owned());
+        let mut parent = holdfast_model::Parent::unknown(about.id, about.key);
+        parent.remote_id = Some("P7".into());
+        parent.event = Some(about.event);
+        parent.links = vec![(holdfast_model::Name::new("jira").unwrap(), "SEC-1".into())];
+        member.parent = Some(std::sync::Arc::new(parent));
+        let text = template.render(&Message::of(&member)).unwrap();
+        assert_eq!(text, "abcdefghij-5 P7 SEC-1 87105 ");
+    }
+
+    #[test]
+    fn a_template_sees_what_lookups_said() {
+        let source =
+            "{{ enrich.vt[0].virustotal.positives }} {{ enrich.misp.problem }} {{ enrich.x }}";
+        let entries =
+            [(TEMPLATE.name.to_owned(), Node { line: 3, value: Value::Text(source.into()) })];
+        let faults = RefCell::default();
+        let template = Template::read(&Section::new("destinations.x", 1, &entries, &faults));
+        let mut member = alert(1, "{}".to_owned());
+        let of = |name, answers| holdfast_model::Enrichment {
+            lookup: holdfast_model::Name::new(name).unwrap(),
+            answers,
+        };
+        let said = bytes::Bytes::from_static(br#"{"virustotal":{"positives":3}}"#);
+        member.enrichments = vec![of("vt", Ok(vec![said])), of("misp", Err("late".into()))];
+        let text = template.unwrap().render(&Message::of(&member));
+        assert_eq!(text.unwrap(), "3 late ");
     }
 
     #[test]

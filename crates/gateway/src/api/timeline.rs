@@ -3,11 +3,14 @@
 //! It is put together from the queue's own records, at the moment of the question. What a lane
 //! settled leaves no record of the single event, so of that no attempts are shown; and whether it
 //! was filtered is asked of the filter that the lane has now.
+//!
+//! With it come the events that are about it, or about one of those: what lookups answered, and what
+//! remote systems said.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{Json, extract::State};
-use holdfast_model::{DeadReason, Event, EventId, Name, Timestamp, delivery_key};
+use holdfast_model::{DeadReason, Event, EventId, Name, Seq, Timestamp, delivery_key};
 use holdfast_pipeline::filter::Verdict;
 use holdfast_queue::{
     AttemptNote, DeadLetter, LaneLink, QueueEngine, ReadLimit, RetryRecord, Standing, StoredEvent,
@@ -23,12 +26,18 @@ use super::{
     problem::{Kind, Problem},
 };
 
+/// Events about an event that are shown with it.
+const CHILDREN_MAX: usize = 100;
+
 /// An event and where it stands in every lane
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Timeline {
     event: EventView,
     /// One entry a lane; and one for a source that kept the record as a dead letter.
     timeline: Vec<Step>,
+    /// Answers of lookups and callbacks that are about it, and what is about those, as they came;
+    /// at most 100.
+    children: Vec<EventView>,
 }
 
 /// Where an event stands in one lane
@@ -110,10 +119,32 @@ pub(crate) async fn show(
     let links = api.engine.links_of(id.seq).await?;
     let step = |trace| Step::new(&api, &id, &judged, &links, trace);
     let timeline = traces.into_iter().map(step).collect();
-    Ok(Json(Timeline { event: EventView::new(api.engine.log_id(), &event), timeline }))
+    let children = api.children(id.seq).await?;
+    let log = api.engine.log_id();
+    let children = children.iter().map(|child| EventView::new(log, child)).collect();
+    Ok(Json(Timeline { event: EventView::new(log, &event), timeline, children }))
 }
 
 impl Api {
+    /// The events about this one, and about those.
+    async fn children(&self, seq: Seq) -> Result<Vec<StoredEvent>, Problem> {
+        let mut seqs = BTreeSet::new();
+        let mut above = vec![seq];
+        while let Some(parent) = above.pop() {
+            for child in self.engine.children_of(parent).await? {
+                // A child comes behind its parent, so there are no circles.
+                if seqs.len() < CHILDREN_MAX && child > parent && seqs.insert(child) {
+                    above.push(child);
+                }
+            }
+        }
+        let mut children = Vec::new();
+        for seq in seqs {
+            children.extend(self.logged(&self.engine.log_id().event(seq)).await?);
+        }
+        Ok(children)
+    }
+
     /// The event, if the log still has it.
     async fn logged(&self, id: &EventId) -> Result<Option<StoredEvent>, Problem> {
         if id.seq >= *self.engine.head().borrow() {

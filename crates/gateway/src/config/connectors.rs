@@ -49,10 +49,31 @@ fn read_source(text: &str, section: &Section<'_>) -> Option<(Name, Box<dyn Sourc
 pub(super) fn read_destinations(root: &Section<'_>, dead_bytes_max: u64) -> Vec<LaneConfig> {
     let tables = root.table_or_empty("destinations").each_table();
     check_renamed(&tables);
-    tables
-        .iter()
-        .filter_map(|(text, section)| read_destination(text, section, dead_bytes_max))
-        .collect()
+    let read =
+        |(text, section): &(&str, Section<'_>)| read_destination(text, section, dead_bytes_max);
+    let lanes: Vec<LaneConfig> = tables.iter().filter_map(read).collect();
+    check_enrich(&tables, &lanes);
+    lanes
+}
+
+/// What a destination asks before it sends must be there, and answer.
+fn check_enrich(tables: &[(&str, Section<'_>)], lanes: &[LaneConfig]) {
+    let find = |name: &str| lanes.iter().find(|lane| lane.name.as_str() == name);
+    for (own, section) in tables {
+        let Some(lane) = find(own) else { continue };
+        for name in lane.settings.enrich.iter().map(Name::as_str) {
+            let is_there = tables.iter().any(|(other, _)| *other == name);
+            let problem = match find(name) {
+                _ if name == *own => "it cannot ask itself".to_owned(),
+                Some(found) if found.destination.is_lookup() => continue,
+                Some(found) => format!("`{name}` is a {}, which answers no questions", found.kind),
+                // Its own faults are told where they are.
+                None if is_there => continue,
+                None => format!("there is no destination `{name}`"),
+            };
+            section.fault("enrich", problem);
+        }
+    }
 }
 
 /// A name that is given up has one heir, and nobody else has it.

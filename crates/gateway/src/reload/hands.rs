@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use holdfast_model::{Chain, Name};
-use holdfast_pipeline::{Clock, LaneConfig, Lanes, Metrics, Operator, lane, settings::OnOverflow};
+use holdfast_pipeline::{
+    Clock, LaneConfig, Lanes, Metrics, Operator, Surroundings, lane, settings::OnOverflow,
+};
 use holdfast_queue::{Adoption, BacklogLimit, Engine, QueueEngine, QueueError};
 use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,6 +14,8 @@ use super::plan::Step;
 use crate::{
     api::Live,
     config::{TlsFiles, Token},
+    notebook::QueueNotebook,
+    recall::Recall,
 };
 
 /// A lane or source that runs.
@@ -153,24 +157,39 @@ impl Hands {
     async fn start(&self, mut config: LaneConfig) -> Result<Run, QueueError> {
         config.dead_bytes_max = self.dead_bytes_max;
         let name = config.name.clone();
+        let destination = Arc::clone(&config.destination);
+        let before = config.settings.renamed_from.clone();
+        destination.keep_in(Arc::new(QueueNotebook {
+            engine: Arc::clone(&self.engine),
+            clock: self.clock.clone(),
+            destination: name.clone(),
+            before: before.clone(),
+        }));
         let limit = BacklogLimit {
             bytes_max: config.settings.max_backlog.bytes(self.queue_bytes_max),
             blocks: config.settings.on_overflow == OnOverflow::Block,
         };
         let queue = Arc::clone(&self.engine) as Arc<dyn QueueEngine>;
         let stop = self.stop.child_token();
-        let (handle, task) = lane::open_telling(
+        let around = Surroundings { operator: self.operator.clone(), lanes: self.lanes.clone() };
+        let (handle, task) = lane::open_among(
             config,
             queue,
             self.clock.clone(),
             &self.metrics,
-            self.operator.clone(),
+            around,
             stop.clone(),
         )
         .await?;
         self.engine.limit_lane(&name, limit).await?;
         let task = self.tasks.spawn(task);
-        self.lanes.insert(name, handle);
+        self.lanes.insert(name.clone(), handle);
+        if destination.is_lookup() {
+            let names = std::iter::once(name).chain(before).collect();
+            let recall = Recall { destination, names };
+            let queue = Arc::clone(&self.engine) as Arc<dyn QueueEngine>;
+            self.tasks.spawn(recall.run(queue, stop.clone()));
+        }
         Ok(Run { stop, task })
     }
 

@@ -7,6 +7,7 @@
 mod expression;
 mod json;
 mod keys;
+mod loops;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,14 @@ pub struct Filter {
     received: (Option<Timestamp>, Option<Timestamp>),
     /// Another filter that must hold too.
     also: Option<Arc<Filter>>,
+    loops: Option<LoopGuard>,
+}
+
+/// Refuses what would go round in circles.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct LoopGuard {
+    /// Answers of lookups, too.
+    answers: bool,
 }
 
 /// What a filter says of an event.
@@ -94,6 +103,7 @@ impl Default for Filter {
             own: None,
             received: (None, None),
             also: None,
+            loops: None,
         }
     }
 }
@@ -131,6 +141,8 @@ impl Filter {
         }
         match (self.judge_alone(event), &self.also) {
             (Verdict::Filtered, _) => Verdict::Filtered,
+            // Of what passes so far only little is left to look through.
+            _ if self.loops.is_some_and(|guard| guard.refuses(event)) => Verdict::Filtered,
             (verdict, None) => verdict,
             (verdict, Some(also)) => match also.judge(event) {
                 Verdict::Passes => verdict,
@@ -183,6 +195,12 @@ impl Filter {
     /// Lets the canaries of this source pass.
     pub fn pass_canaries(&mut self, source: Arc<str>) {
         self.canaries = Some(source);
+    }
+
+    /// Lets nothing pass that came of an event which an integration put into Wazuh; for a lookup,
+    /// `answers`, no answers either.
+    pub fn refuse_loops(&mut self, answers: bool) {
+        self.loops = Some(LoopGuard { answers });
     }
 
     /// Reads `when` and reports its faults.
@@ -271,6 +289,16 @@ fn read_range(section: &Section<'_>, setting: &Setting, text: &str) -> Option<Ra
                 format!("\"{text}\" is not a rule id or a range like 100-199"),
             );
             None
+        }
+    }
+}
+
+impl LoopGuard {
+    fn refuses(self, event: &Event) -> bool {
+        match event.kind {
+            Kind::Lookup => self.answers,
+            Kind::Alert => loops::may_be_injected(&event.body) && loops::is_injected(&parse(event)),
+            Kind::Callback | Kind::Canary | Kind::Operator => false,
         }
     }
 }

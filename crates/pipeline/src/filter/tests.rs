@@ -130,3 +130,33 @@ fn what_other_systems_did_to_an_event_passes_a_lane_that_syncs_it() {
     let closed = callback("cases", "closed", about());
     assert_eq!(Filter::default().judge(&closed), Verdict::Filtered, "nobody asked for it");
 }
+
+#[test]
+fn a_guard_against_loops_refuses_what_was_injected_and_for_lookups_answers() {
+    let injected = r#"{"data":{"integration":"misp"},"location":"misp"}"#;
+    let of_kind = |kind, body: &str| {
+        let new = NewEvent { kind, parent: None, body: body.to_owned().into() };
+        Event::new(1, new, "wazuh".into(), Timestamp(0))
+    };
+    let kinds = [("kind", texts(&["alert", "lookup", "callback"]))];
+    #[rustfmt::skip]
+    let table = [
+        // kind, body, without a guard, beside Wazuh, as a lookup
+        (Kind::Alert,    injected, [true, false, false]),
+        (Kind::Alert,    SSHD,     [true, true, true]),
+        (Kind::Lookup,   injected, [true, true, false]),
+        (Kind::Callback, "{}",     [true, true, true]),
+        (Kind::Operator, "{}",     [false, false, false]),
+    ];
+    for (kind, body, expected) in table {
+        let plain = filter(&kinds);
+        let (mut wazuh, mut lookup) = (plain.clone(), plain.clone());
+        wazuh.refuse_loops(false);
+        lookup.refuse_loops(true);
+        let replay = Filter::from_json(&serde_json::Map::new()).unwrap().and(lookup.clone());
+        let event = of_kind(kind, body);
+        let passes = |filter: &Filter| filter.judge(&event) == Verdict::Passes;
+        assert_eq!([&plain, &wazuh, &lookup].map(passes), expected, "{kind:?} {body}");
+        assert!(!passes(&replay) || expected[2], "it holds in a replay, too");
+    }
+}

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Jobs, survey};
 use crate::{
-    lane::{self, JobLane, LaneConfig, LaneHandle},
+    lane::{self, JobLane, LaneConfig, LaneHandle, Surroundings},
     metrics::Metrics,
     operator::{Happening, Notice, Operator},
 };
@@ -128,7 +128,7 @@ impl Jobs {
             engine,
             self.clock.clone(),
             &metrics,
-            Operator::silent(),
+            Surroundings { operator: Operator::silent(), lanes: self.lanes.clone() },
             stop.clone(),
         );
         let (handle, run) = match opened.await {

@@ -2,10 +2,11 @@
 //!
 //! Every member ends in exactly one place: delivered, a dead letter, or a retry record.
 
-use std::{cell::OnceCell, collections::BTreeMap, time::Duration};
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc, time::Duration};
 
-use holdfast_model::{DeadReason, Reason, Seq, Timestamp};
-use holdfast_queue::{DeadLetter, JobProgress, Link, RetryRecord, Settle};
+use bytes::Bytes;
+use holdfast_model::{DeadReason, Event, Kind, LogId, NewEvent, Reason, Seq, Timestamp};
+use holdfast_queue::{Answer, DeadLetter, JobProgress, Link, RetryRecord, Settle};
 
 use crate::{
     backoff,
@@ -34,6 +35,16 @@ pub(super) struct Now<'a> {
     pub(super) parked: bool,
     /// Whether the dead letters have no room, so that what would die waits instead.
     pub(super) dead_full: &'a dyn Fn() -> bool,
+    /// Of a lookup: how its answers enter the log.
+    pub(super) answering: Option<Answering<'a>>,
+}
+
+/// How a lookup's answers enter the log.
+#[derive(Clone, Copy)]
+pub(super) struct Answering<'a> {
+    pub(super) log: &'a LogId,
+    /// The destination's name, in the place of a source.
+    pub(super) source: &'a Arc<str>,
 }
 
 /// What is stored, and what the lane learns from it.
@@ -69,6 +80,7 @@ struct Piece {
     delivered: u64,
     dead: Vec<DeadLetter>,
     retry: Vec<RetryRecord>,
+    answers: Vec<Answer>,
     writes: usize,
 }
 
@@ -100,8 +112,13 @@ pub(super) fn decide(
         match settlement::verdict(outcome, &facts) {
             Verdict::Delivered { duplicate } => {
                 decision.delivered.push(event.received_at);
-                pieces[0].seqs.push(event.seq);
-                pieces[0].delivered += 1;
+                let answers = now.answers(event, outcome);
+                if answers.is_empty() {
+                    pieces[0].seqs.push(event.seq);
+                    pieces[0].delivered += 1;
+                } else {
+                    pieces.push(Piece::answered(event.seq, answers));
+                }
                 progress.delivered += u64::from(!duplicate);
                 progress.duplicate += u64::from(duplicate);
             }
@@ -206,7 +223,7 @@ fn settlements(
     for (n, mut piece) in pieces.into_iter().enumerate() {
         let mut settle =
             Settle { delivered: piece.delivered, dead: piece.dead, ..Settle::default() };
-        settle.retry = piece.retry;
+        (settle.retry, settle.answers) = (piece.retry, piece.answers);
         piece.seqs.sort_unstable();
         match origin {
             Origin::Log => settle.spans = records::spans(piece.seqs.iter().copied()),
@@ -225,6 +242,33 @@ fn settlements(
         settled.push(settle);
     }
     settled
+}
+
+// === impl Now ===
+
+impl Now<'_> {
+    /// What enters the log because this event was sent.
+    fn answers(&self, event: &Event, outcome: &Outcome) -> Vec<Answer> {
+        let (Some(Answering { log, source }), Outcome::Delivered(receipt)) =
+            (self.answering, outcome)
+        else {
+            return Vec::new();
+        };
+        // What is said of a test says nothing.
+        if event.kind == Kind::Canary {
+            return Vec::new();
+        }
+        let answer = |body: &Bytes| Answer {
+            source: Arc::clone(source),
+            received_at: self.wall,
+            event: NewEvent {
+                kind: Kind::Lookup,
+                parent: Some(log.event(event.seq)),
+                body: body.clone(),
+            },
+        };
+        receipt.answers.iter().map(answer).collect()
+    }
 }
 
 // === impl Decision ===
@@ -275,11 +319,19 @@ impl Piece {
         Self { seqs, retry: vec![record], writes, ..Self::default() }
     }
 
+    fn answered(seq: Seq, answers: Vec<Answer>) -> Self {
+        let bytes = answers.iter().map(|answer| answer.event.body.len()).sum();
+        // Each has a key of its own by which its parent finds it.
+        let writes = writes(bytes, &[]) + answers.len();
+        Self { seqs: vec![seq], delivered: 1, answers, writes, ..Self::default() }
+    }
+
     fn join(&mut self, other: Self) {
         self.seqs.extend(other.seqs);
         self.delivered += other.delivered;
         self.dead.extend(other.dead);
         self.retry.extend(other.retry);
+        self.answers.extend(other.answers);
         self.writes += other.writes;
     }
 }

@@ -16,9 +16,12 @@ use tokio::time::{Instant, timeout};
 use crate::{
     clock::Clock,
     lane::{
+        LaneConfig,
+        enrich::{self, Enricher},
         records::Ended,
         salvo::{self, Answer, Attempt},
     },
+    lanes::Lanes,
     metrics::LaneMetrics,
     settings::InDoubt,
     settlement::{Failure, Outcome},
@@ -31,6 +34,9 @@ pub(super) struct Craft {
     /// The name in idempotency keys: the lane's, or an older one of it; a replay's lane sends under
     /// that of its destination.
     pub(super) keyed_as: Name,
+    /// The lane whose links are this one's: a replay's are its destination's.
+    pub(super) linked_as: Name,
+    pub(super) enricher: Enricher,
     /// The replay whose own lane this is.
     pub(super) job: Option<u64>,
     pub(super) log_id: LogId,
@@ -104,6 +110,36 @@ pub(super) struct Landing {
 }
 
 impl Craft {
+    /// That of a lane of its own, which was never renamed.
+    pub(super) fn of(
+        config: &LaneConfig,
+        lanes: Lanes,
+        engine: &Arc<dyn QueueEngine>,
+        clock: &Clock,
+        metrics: LaneMetrics,
+    ) -> Self {
+        let settings = &config.settings;
+        Self {
+            lane: config.name.clone(),
+            keyed_as: config.name.clone(),
+            linked_as: config.name.clone(),
+            enricher: Enricher {
+                lookups: settings.enrich.clone(),
+                wait: settings.enrich_wait,
+                lanes,
+            },
+            job: None,
+            log_id: engine.log_id().clone(),
+            destination: Arc::clone(&config.destination),
+            engine: Arc::clone(engine),
+            clock: clock.clone(),
+            metrics,
+            timeout: settings.timeout,
+            poison_limit: settings.poison_limit,
+            in_doubt: settings.in_doubt,
+        }
+    }
+
     pub(super) async fn fly(self: Arc<Self>, plan: Plan) -> Landing {
         let mut landing = Landing::of(plan.number, Vec::new(), self.clock.now());
         let (past, events) = match self.load(plan).await {
@@ -123,7 +159,7 @@ impl Craft {
             landing.members = unknown(events, why);
             return Landing { past, ..landing };
         }
-        let members = events.iter().map(|event| self.member(event, &past)).collect();
+        let members = self.members(&events, &past).await;
         let sent = salvo::send(members, self.poison_limit, &*self).await;
         Landing {
             past,
@@ -157,6 +193,21 @@ impl Craft {
         };
         let events = record.members.iter().map(|stored| Arc::new(stored.to_event())).collect();
         Ok((past, events))
+    }
+
+    async fn members(&self, events: &[Arc<Event>], past: &Past) -> Vec<Member> {
+        let mut members: Vec<_> = events.iter().map(|event| self.member(event, past)).collect();
+        for member in members.iter_mut().filter(|member| member.event.parent.is_some()) {
+            member.parent = self.parent(&member.event).await;
+        }
+        self.enricher.enrich(&mut members).await;
+        for enrichment in members.iter().flat_map(|member| &member.enrichments) {
+            match enrichment.answers {
+                Ok(_) => self.metrics.enrichments_answered.inc(),
+                Err(_) => self.metrics.enrichments_missing.inc(),
+            }
+        }
+        members
     }
 
     fn member(&self, event: &Arc<Event>, past: &Past) -> Member {
@@ -201,7 +252,7 @@ impl Attempt for Craft {
         };
         self.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
         let count = shipment.members.len();
-        let results = match outcome {
+        let mut results = match outcome {
             Ok(Delivered::All(receipt)) => Ok((0..count).map(|_| Ok(receipt.clone())).collect()),
             Ok(Delivered::Each(results)) if results.len() == count => Ok(results),
             Ok(Delivered::Each(results)) => {
@@ -210,6 +261,10 @@ impl Attempt for Craft {
             }
             Err(error) => Err(error),
         };
+        for receipt in results.iter_mut().flatten().filter_map(|result| result.as_mut().ok()) {
+            let answers = std::mem::take(&mut receipt.answers);
+            receipt.answers = enrich::within_limits(&self.lane, answers);
+        }
         self.count(&results);
         results
     }

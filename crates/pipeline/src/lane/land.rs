@@ -9,7 +9,7 @@ use tokio::{
 use crate::{
     backoff,
     lane::{
-        decide::{self, Decision, Now},
+        decide::{self, Answering, Decision, Now},
         flight::{Landing, Origin},
         flights::InFlight,
         health::Moment,
@@ -58,6 +58,7 @@ impl Lane {
             search_lag: self.search_lag,
             parked: self.health.state().is_parked(),
             dead_full: &|| self.dead_full(),
+            answering: self.answering(),
         };
         let decision = decide::decide(&landing, &origin, &self.config.settings, &present);
         if decision.dead_waits {
@@ -133,6 +134,12 @@ impl Lane {
         for reason in &decision.died {
             self.metrics.died(*reason);
         }
+    }
+
+    /// Of a lookup: how its answers enter the log.
+    fn answering(&self) -> Option<Answering<'_>> {
+        let source = self.answers_as.as_ref()?;
+        Some(Answering { log: &self.craft.log_id, source })
     }
 
     pub(super) fn dead_full(&self) -> bool {

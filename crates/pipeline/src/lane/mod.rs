@@ -20,6 +20,8 @@ mod canaries;
 mod decide;
 mod digests;
 mod doubts;
+mod enrich;
+mod family;
 mod flight;
 mod flights;
 mod health;
@@ -57,9 +59,10 @@ use crate::{
     canary,
     clock::Clock,
     filter::Filter,
+    lanes::Lanes,
     metrics::Metrics,
     operator::Operator,
-    settings::{LaneSettings, OnOverflow},
+    settings::{LaneSettings, Loops, OnOverflow},
 };
 
 /// Events that a replay leaves room for among those that wait for a retry.
@@ -78,6 +81,15 @@ pub struct LaneConfig {
     pub destination: Arc<dyn Destination>,
     /// Live bytes of dead letters at which lanes park instead of giving up more.
     pub dead_bytes_max: u64,
+}
+
+/// Whom a lane speaks to beside its queue and its destination.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Who hears of its trouble.
+    pub operator: Operator,
+    /// Where it finds the lookups that it asks.
+    pub lanes: Lanes,
 }
 
 /// What a lane shows of itself.
@@ -249,21 +261,29 @@ pub async fn open(
     metrics: &Metrics,
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
-    open_telling(config, engine, clock, metrics, Operator::silent(), stop).await
+    open_among(config, engine, clock, metrics, Surroundings::default(), stop).await
 }
 
-/// As [`open`]; tells the operator of its trouble.
-pub async fn open_telling(
+/// As [`open`]; tells the operator of its trouble, and asks lookups among the other lanes.
+pub async fn open_among(
     mut config: LaneConfig,
     engine: Arc<dyn QueueEngine>,
     clock: Clock,
     metrics: &Metrics,
-    operator: Operator,
+    around: Surroundings,
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
     config.settings.filter.pass_canaries(canary::source(&config.name));
     config.settings.filter.of_lane(config.name.as_str());
-    open_for(config, None, engine, clock, metrics, operator, stop).await
+    let is_lookup = config.destination.is_lookup();
+    let refuses_loops = match config.settings.loops {
+        Some(loops) => loops == Loops::Refuse,
+        None => is_lookup || config.destination.acts_on_wazuh(),
+    };
+    if refuses_loops {
+        config.settings.filter.refuse_loops(is_lookup);
+    }
+    open_for(config, None, engine, clock, metrics, around, stop).await
 }
 
 /// The same for a replay's own lane, which the queue has made with the job.
@@ -273,7 +293,7 @@ pub(crate) async fn open_for(
     engine: Arc<dyn QueueEngine>,
     clock: Clock,
     metrics: &Metrics,
-    operator: Operator,
+    around: Surroundings,
     stop: CancellationToken,
 ) -> Result<(LaneHandle, impl Future<Output = ()> + Send + 'static), QueueError> {
     let mut opened = engine.open_lane(&config.name, config.settings.start).await?;
@@ -305,9 +325,9 @@ pub(crate) async fn open_for(
         on_overflow: config.settings.on_overflow,
         canary: config.settings.canary,
     };
-    let notices = notices::Notices::new(operator, &opened.state);
-    let view = Arc::clone(&handle.view);
-    let mut lane = run::Lane::new(config, job, engine, clock, metrics, opened, view);
+    let notices = notices::Notices::new(around.operator, &opened.state);
+    let shown = (Arc::clone(&handle.view), around.lanes);
+    let mut lane = run::Lane::new(config, job, engine, clock, metrics, opened, shown);
     lane.notices = notices;
     Ok((handle, lane.run(orders, stop)))
 }

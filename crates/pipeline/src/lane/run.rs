@@ -31,6 +31,7 @@ use crate::{
         verdicts::CheckAnswer,
         way::{Way, next_page},
     },
+    lanes::Lanes,
     metrics::{LaneMetrics, Metrics},
     storm::Storm,
 };
@@ -68,7 +69,9 @@ pub(super) struct Lane {
     /// The lane's own clock, which runs while it is active, up to `active_since`.
     pub(super) active_ms: u64,
     pub(super) active_since: Option<Instant>,
-    /// The dead letters were full; when to look again.
+    /// Of a lookup: what its answers name as their source.
+    pub(super) answers_as: Option<Arc<str>>,
+    /// There was no room for what comes of an attempt; when to look again.
     pub(super) room_at: Option<Instant>,
     pub(super) last_error: String,
     pub(super) notices: Notices,
@@ -89,8 +92,9 @@ impl Lane {
         clock: Clock,
         metrics: &Metrics,
         opened: LaneOpen,
-        view: Arc<Mutex<LaneView>>,
+        shown: (Arc<Mutex<LaneView>>, Lanes),
     ) -> Self {
+        let (view, lanes) = shown;
         let (wall, now) = (clock.now(), Instant::now());
         let metrics = metrics.lane(config.name.as_str());
         let borrowing = job.map(|job| {
@@ -100,22 +104,17 @@ impl Lane {
         let mut retries = Retries::new(borrowing.is_none());
         opened.retries.iter().for_each(|head| retries.add(*head));
         let search_lag = config.destination.search_lag();
+        let live_name = borrowing.as_ref().map_or(&config.name, |borrowing| &borrowing.live_name);
+        let answers_as = config.destination.is_lookup().then(|| Arc::from(live_name.as_str()));
         let head = *engine.head().borrow();
         let at = Moment { wall, now };
         let doubts =
             doubts::at_start(&mut retries, &opened, &config.settings, head, search_lag, at);
         let craft = Arc::new(Craft {
-            lane: config.name.clone(),
             keyed_as: keyed_as(&config.name, &opened, borrowing.as_ref()),
             job: borrowing.as_ref().map(|borrowing| borrowing.job),
-            log_id: engine.log_id().clone(),
-            destination: Arc::clone(&config.destination),
-            engine: Arc::clone(&engine),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            timeout: config.settings.timeout,
-            poison_limit: config.settings.poison_limit,
-            in_doubt: config.settings.in_doubt,
+            linked_as: live_name.clone(),
+            ..Craft::of(&config, lanes, &engine, &clock, metrics.clone())
         });
         Self {
             normal: Way::normal(&opened, borrowing.as_ref().map(|borrowing| borrowing.end)),
@@ -145,6 +144,7 @@ impl Lane {
             checking: None,
             check_asked: false,
             active_since: None,
+            answers_as,
             room_at: None,
             last_error: String::new(),
             notices: Notices::default(),

@@ -41,15 +41,19 @@ impl Lane {
     pub(super) fn start_flights(&mut self, wake: &mut Option<Instant>) {
         loop {
             let at = self.moment();
+            self.look_for_room(at);
             match self.health.mode(self.flights.len(), at) {
                 Mode::Wait(until) => return soonest(wake, until),
+                Mode::Probe if self.room_at.is_some() && self.answers_as.is_some() => {
+                    return soonest(wake, self.room_at);
+                }
                 Mode::Probe if !self.may_attempt(Self::has_anything) => {
                     return self.begin_reading(wake);
                 }
                 Mode::Probe => return self.start_probe(wake, at),
                 Mode::Send => {}
             }
-            self.look_for_room(at);
+            self.note_want_of_room(at);
             self.judge_room(at.wall);
             if let Some(again) = self.room_at {
                 return soonest(wake, Some(again));
@@ -206,13 +210,30 @@ impl Lane {
         self.retries.take_first(busy, wall, |_| false, |head| Some(head.id) != last)
     }
 
-    /// While the dead letters are full, the lane looks for room now and then.
+    /// While there is no room for what comes of an attempt, the lane looks for it now and then.
     fn look_for_room(&mut self, at: Moment) {
-        if self.room_at.is_some_and(|room_at| at.now >= room_at) {
-            self.room_at = self.dead_full().then(|| at.now + ROOM_EVERY);
+        let due = match self.room_at {
+            Some(room_at) => at.now >= room_at,
+            None => self.answers_as.is_some(),
+        };
+        if due {
+            let full = self.headroom_used_up() || (self.room_at.is_some() && self.dead_full());
+            self.room_at = full.then(|| at.now + ROOM_EVERY);
         }
+    }
+
+    /// Of a lookup: nobody asks what could not be kept.
+    fn headroom_used_up(&self) -> bool {
+        self.answers_as.is_some() && !self.engine.stats().has_headroom()
+    }
+
+    fn note_want_of_room(&mut self, at: Moment) {
         if self.room_at.is_some() {
-            self.health.backed_up("the dead letters are full", at.wall);
+            let reason = match self.headroom_used_up() {
+                true => "the queue has no room for answers",
+                false => "the dead letters are full",
+            };
+            self.health.backed_up(reason, at.wall);
         }
     }
 

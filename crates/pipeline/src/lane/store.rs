@@ -203,6 +203,7 @@ fn merge_plain(items: &mut Vec<Settle>) {
             let no_records = item.retry.is_empty() && item.dead.is_empty();
             let nothing_beside = item.windows.is_empty() && item.windows_done.is_empty();
             let nothing_beside = nothing_beside && item.links.is_empty() && item.jobs.is_empty();
+            let nothing_beside = nothing_beside && item.answers.is_empty();
             no_records && item.retries_done.is_empty() && nothing_beside
         };
         match merged.last_mut() {

@@ -12,6 +12,7 @@ mod delivery;
 mod doubt;
 mod express;
 mod intake;
+mod lookups;
 mod order;
 mod orders;
 mod poison;

@@ -12,7 +12,7 @@ use crate::{
     rig::*,
 };
 
-fn run_jobs(rig: &Rig, lanes: &[&str]) {
+pub(crate) fn run_jobs(rig: &Rig, lanes: &[&str]) {
     let engine = Arc::clone(&rig.queue) as Arc<dyn QueueEngine>;
     let handle = |name: &&str| (Name::new(name).unwrap(), rig.handle(name));
     let lanes: BTreeMap<_, _> = lanes.iter().map(handle).collect();
@@ -21,7 +21,7 @@ fn run_jobs(rig: &Rig, lanes: &[&str]) {
     tokio::spawn(jobs.run(rig.stop.clone()));
 }
 
-fn of_log(rig: &Rig, filter: &str) -> JobRecord {
+pub(crate) fn of_log(rig: &Rig, filter: &str) -> JobRecord {
     let filter = filter.to_owned();
     let log = LogStretch { from: 0, to: Seq::MAX, filter, ignore_when: false };
     JobRecord { log: Some(log), ..job(rig) }

@@ -7,6 +7,7 @@
 //! t                      intent: keys of a write that is larger than one atomic batch
 //! e <seq:8> <lane>        link, by its event
 //! k <lane> 0 <hash:16>    link, by the remote id: the event's number
+//! c <seq:8> <seq:8>       child of an event: the parent's number, then its own
 //! w <lane> 0 <first:8>    window of storm control
 //! l <lane> 0 <part>      lane: position, settled spans, counters, state
 //! r <lane> 0 <seq:8> <generation> <part>   retry record
@@ -116,6 +117,23 @@ pub(crate) fn linked(lane: &str, remote_id: &str) -> Vec<u8> {
     key(b'k', &[lane.as_bytes(), b"\0", &hash[..16]])
 }
 
+/// `seq` has the parent `parent`.
+pub(crate) fn child(parent: Seq, seq: Seq) -> Vec<u8> {
+    key(b'c', &[&parent.to_be_bytes(), &seq.to_be_bytes()])
+}
+
+/// The prefix of an event's children.
+pub(crate) fn children_of(parent: Seq) -> Vec<u8> {
+    key(b'c', &[&parent.to_be_bytes()])
+}
+
+/// The parent and the child of such a key.
+pub(crate) fn child_id(key: &[u8]) -> Option<(Seq, Seq)> {
+    let (parent, rest) = key.strip_prefix(b"c")?.split_first_chunk()?;
+    let child = rest.try_into().ok()?;
+    Some((Seq::from_be_bytes(*parent), Seq::from_be_bytes(child)))
+}
+
 pub(crate) fn source(name: &str) -> Vec<u8> {
     key(b's', &[name.as_bytes()])
 }
@@ -189,6 +207,8 @@ mod tests {
         assert_eq!(lane_name(&crate::record::part_key(&lane("ab"), 1)), None);
         let retry = crate::record::part_key(&retry("a", 5, 2), 1);
         assert_eq!(retry_id(&retries("a"), &retry), Some((5, 2, 1)));
+        assert_eq!(child_id(&child(7, 300)), Some((7, 300)));
+        assert!(child(7, 300).starts_with(&children_of(7)));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod adopt;
 mod append;
+mod arrivals;
 mod aside;
 mod backlog;
+mod children;
 pub mod compact;
 mod dead;
 pub mod export;

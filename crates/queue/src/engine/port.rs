@@ -8,7 +8,7 @@ use holdfast_model::{Ledger, LogId, Name, Seq, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Engine, NoRoom, adopt, append, aside, dead, idempotency, jobs, keys,
+    Engine, NoRoom, adopt, append, aside, children, dead, idempotency, jobs, keys,
     lane::LaneView,
     lanes, links,
     read::{self, Found},
@@ -99,6 +99,10 @@ impl QueueEngine for Engine {
         self.blocking(move |store| links::of(store, seq)).await
     }
 
+    async fn children_of(&self, seq: Seq) -> Result<Vec<Seq>, QueueError> {
+        self.blocking(move |store| children::of(store, seq)).await
+    }
+
     async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError> {
         let (lane, remote_id) = (lane.clone(), remote_id.to_owned());
         self.blocking(move |store| links::event(store, &lane, &remote_id)).await
@@ -154,7 +158,9 @@ impl QueueEngine for Engine {
 
     async fn settle(&self, lane: &Name, items: Vec<Settle>) -> Result<(), QueueError> {
         let members = items.iter().flat_map(|item| &item.retry).flat_map(|record| &record.members);
-        let bytes: usize = members.map(|member| member.body.len()).sum();
+        let answers = items.iter().flat_map(|item| &item.answers);
+        let bytes: usize = members.map(|member| member.body.len()).sum::<usize>()
+            + answers.map(|answer| answer.event.body.len()).sum::<usize>();
         let prepare = || items.into_iter().map(settle::prepare).collect::<Result<Vec<_>, _>>();
         let items = off_the_runtime(bytes, prepare).await?;
         let lane = lane.clone();

@@ -1,22 +1,24 @@
-//! Storing what became of a lane's events.
+//! Storing what became of a lane's events, with the answers that come of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_model::{Name, Seq};
 
 use crate::{
+    chunk::Entry,
     engine::{
+        arrivals::Arrivals,
         aside,
         group::{Change, Group},
         keys,
         lane::{Lane, Retry},
         links,
         state::State,
-        windows,
+        upkeep, windows,
     },
     error::QueueError,
     record::{Sealed, part_key},
-    types::{JobRecord, RetryHead, RetryRecord, Settle},
+    types::{Answer, JobRecord, RetryHead, RetryRecord, Settle},
 };
 
 /// A settlement with its records packed in its caller's own time.
@@ -24,6 +26,7 @@ pub(super) struct Prepared {
     settle: Settle,
     retries: Vec<(RetryHead, Sealed)>,
     dead: Vec<(Seq, Sealed)>,
+    answers: Arrivals,
 }
 
 pub(super) fn prepare(mut settle: Settle) -> Result<Prepared, QueueError> {
@@ -39,7 +42,9 @@ pub(super) fn prepare(mut settle: Settle) -> Result<Prepared, QueueError> {
         .iter()
         .map(|letter| Ok((letter.event.seq, Sealed::new(letter)?)))
         .collect::<Result<_, QueueError>>()?;
-    Ok(Prepared { settle, retries, dead })
+    let entry = |Answer { source, received_at, event }| Entry { source, received_at, event };
+    let answers = std::mem::take(&mut settle.answers).into_iter().map(entry).collect();
+    Ok(Prepared { settle, retries, dead, answers: Arrivals::pack(answers)? })
 }
 
 /// Runs on the writing thread: each item whole or not at all, in order.
@@ -61,6 +66,8 @@ fn settle_one(
     name: &Name,
     item: Prepared,
 ) -> Result<(), QueueError> {
+    state.lane(name)?;
+    make_room(state, group, &item.answers)?;
     let lane = state.lane(name)?;
     let to = item.settle.spans.iter().map(|span| span.to).max().unwrap_or(0);
     let to = item.settle.express_spans.iter().map(|span| span.to).max().unwrap_or(0).max(to);
@@ -88,6 +95,8 @@ fn settle_one(
         dead_bytes += sealed.size(&key);
         change.puts.extend(sealed.writes(&key));
     }
+    change.puts.extend(item.answers.puts(state));
+    change.puts.extend(item.answers.children(state));
     let windows = windows::writes(name, &item.settle.windows, &item.settle.windows_done)?;
     change.beside.extend(windows);
     change.beside.extend(links::writes(name, &item.settle.links)?);
@@ -96,7 +105,9 @@ fn settle_one(
         change.beside.extend(sealed.writes(&keys::job(job.id)));
     }
 
-    let rest = group.begin(state, change, lane_parts)?;
+    let growth = lane_parts + item.answers.growth();
+    let rest = group.begin(state, change, growth)?;
+    item.answers.take_places(state, group)?;
     let lane = state.lane(name)?;
     count(lane, name, &item.settle);
     for id in gone {
@@ -115,6 +126,16 @@ fn settle_one(
         state.jobs_changed = true;
     }
     group.finish(state, rest)
+}
+
+/// Trims what only retention holds when answers go beyond `max_size`. They are taken in any case: who
+/// asked for them looked for headroom, and a settlement is never refused for want of room.
+fn make_room(state: &mut State, group: &mut Group, answers: &Arrivals) -> Result<(), QueueError> {
+    let bytes = answers.bytes();
+    if bytes > 0 && state.bytes_live() + bytes > state.limits.bytes_max {
+        upkeep::make_room(state, group, bytes)?;
+    }
+    Ok(())
 }
 
 /// A stretch that was settled before is a fault of the caller. It is not counted again, so the

@@ -9,7 +9,7 @@ use crate::{
     chunk::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Entry, Head, Packed},
     engine::{
         append::SOURCE_BYTES_FREE_MIN,
-        aside, backlog, dead,
+        aside, backlog, children, dead,
         group::{Change, Group},
         idempotency, jobs, keys, lanes, links, read,
         settle::part_keys,
@@ -50,6 +50,7 @@ pub(super) fn begin(
     }
     idempotency::expire(state, group, now)?;
     links::expire(state, group, now)?;
+    children::expire(state, group)?;
     jobs::expire(state, group)?;
     expire_dead(state, group, now)?;
     backlog::measure(state, group)

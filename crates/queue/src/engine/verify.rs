@@ -63,6 +63,7 @@ pub fn verify(store: Arc<dyn Store>, path: &Path) -> Result<Report, QueueError> 
         check_lane(&state, name, lane, &mut report)?;
     }
     check_strays(&state, &mut report)?;
+    check_children(&state, &mut report)?;
     let mut keys = 0;
     scan(&*store, b"i", |_, _| {
         keys += 1;
@@ -290,6 +291,19 @@ fn check_strays(state: &State, report: &mut Report) -> Result<(), QueueError> {
         expect(&mut report.problems, "retry records", known as u64, stored as u64);
     }
     Ok(())
+}
+
+/// An event comes behind its parent, and both before the head.
+fn check_children(state: &State, report: &mut Report) -> Result<(), QueueError> {
+    let head = state.meta.next_seq;
+    scan(&*state.store, b"c", |key, _| {
+        let fits = |(parent, child)| parent < child && child < head;
+        if !keys::child_id(key).is_some_and(fits) {
+            let key = crate::record::show_key(key);
+            report.problems.push(format!("{key} names an event that is not in the log"));
+        }
+        ControlFlow::Continue(())
+    })
 }
 
 fn before(state: &State, position: Seq, report: &mut Report) -> Option<u64> {

@@ -18,6 +18,11 @@ use serde::{Deserialize, Serialize};
 pub use self::{jobs::*, order::*, records::*, trace::*, windows::*};
 use crate::spans::Span;
 
+/// Least room above `max_size` for what is not from a source, in bytes.
+const HEADROOM_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// Free bytes of the disk below which nothing new is taken, so that settling has room.
+pub(crate) const BYTES_FREE_MIN: u64 = 64 * 1024 * 1024;
+
 /// A batch to store.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -169,6 +174,15 @@ pub struct RetryHead {
     pub slots: Slots,
 }
 
+/// What a lookup answered. Its kind and its parent are the event's own.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The lookup's destination, in the place of a source.
+    pub source: Arc<str>,
+    pub received_at: Timestamp,
+    pub event: NewEvent,
+}
+
 /// What became of some of a lane's events. Stored whole or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Settle {
@@ -193,6 +207,9 @@ pub struct Settle {
     pub windows_done: Vec<Seq>,
     /// What remote systems called the things they made of events. At most [`LINKS_STEP_MAX`].
     pub links: Vec<Link>,
+    /// Events that enter the log with this settlement. They are always taken, so whoever asks for
+    /// more looks at [`Stats::has_headroom`] first.
+    pub answers: Vec<Answer>,
     pub retry: Vec<RetryRecord>,
     pub dead: Vec<DeadLetter>,
     /// Active time since the last settlement.
@@ -205,6 +222,11 @@ impl Default for BacklogLimit {
     fn default() -> Self {
         Self { bytes_max: u64::MAX, blocks: false }
     }
+}
+
+/// Room above `max_size` for answers, callbacks, operator events and summaries.
+pub(crate) fn headroom(bytes_max: u64) -> u64 {
+    HEADROOM_BYTES_MIN.max(bytes_max / 10)
 }
 
 /// The store's own numbers.
@@ -225,4 +247,13 @@ pub struct Stats {
     pub disk_full: bool,
     /// Sources are refused just now because the queue is full.
     pub queue_full: bool,
+}
+
+impl Stats {
+    /// Whether there is room for what Holdfast itself brings in: above `max_size` a tenth of that,
+    /// or 256 MiB, while the disk has it.
+    pub fn has_headroom(&self) -> bool {
+        let bytes_max = self.bytes_max.saturating_add(headroom(self.bytes_max));
+        self.bytes_live < bytes_max && !self.disk_full && self.bytes_free >= BYTES_FREE_MIN
+    }
 }

@@ -11,6 +11,9 @@ use super::{RetryHead, Slots};
 /// Most dead letters that one call moves or removes.
 pub const DEAD_STEP_MAX: usize = 32;
 
+/// Most children of an event that are named.
+pub const CHILDREN_MAX: usize = 256;
+
 /// Most attempts that are kept with an event: the first 5 and the last 15.
 pub const ATTEMPTS_KEPT_MAX: usize = 20;
 const ATTEMPTS_KEPT_FIRST: usize = 5;

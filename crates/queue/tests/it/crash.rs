@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Runs `check` on what every possible crash leaves of the batches that wait for a sync.
-async fn at_every_crash(bed: &Bed, mut check: impl AsyncFnMut(&mut Bed, bool)) {
+pub(crate) async fn at_every_crash(bed: &Bed, mut check: impl AsyncFnMut(&mut Bed, bool)) {
     let batches = bed.memory_store().unsynced();
     for kept in 0..=batches {
         let mut after = bed.after_crash(kept);

@@ -176,6 +176,9 @@ async fn alike(old: &Path, new: &Path) {
     assert_eq!(old_events.await, new_events.await);
     assert_eq!(old.audit(10).await.unwrap(), new.audit(10).await.unwrap());
     assert_eq!(old.dead_boxes(), new.dead_boxes());
+    let children = old.children_of(7).await.unwrap();
+    assert_eq!(children.len(), 1);
+    assert_eq!(children, new.children_of(7).await.unwrap());
     let key = "file:/a";
     assert_eq!(old.source_position(key).await.unwrap(), new.source_position(key).await.unwrap());
     let answers = [old.idempotent([7; 16]).await.unwrap(), new.idempotent([7; 16]).await.unwrap()];

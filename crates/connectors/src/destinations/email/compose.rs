@@ -165,7 +165,7 @@ fn html(message: &Message) -> String {
         escape(&message.level_text())
     );
     for fact in &message.facts {
-        let (name, value) = (escape(fact.name), escape(&fact.value));
+        let (name, value) = (escape(&fact.name), escape(&fact.value));
         text.push_str(&format!("<tr><td><b>{name}</b></td><td>{value}</td></tr>"));
     }
     text.push_str("</table>");

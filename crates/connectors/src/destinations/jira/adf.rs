@@ -147,7 +147,7 @@ fn wiki(message: &Message, own: Option<String>) -> String {
         text = format!("*{}*\n\n{}\n", escape(&message.title), escape(&message.level_text()));
         for fact in &message.facts {
             let value = escape(&one_line(&fact.value, PARAGRAPH_CHARS_MAX));
-            text.push_str(&format!("* *{}:* {value}\n", escape(fact.name)));
+            text.push_str(&format!("* *{}:* {value}\n", escape(&fact.name)));
         }
         if let Some(log) = &message.log {
             // The only thing that ends the block.

@@ -290,7 +290,7 @@ fn period(answer: &Answer) -> Option<Duration> {
 
 /// Texts only, and not more than fit; the first facts are the ones that matter.
 fn details(message: &Message) -> Value {
-    let facts = message.facts.iter().map(|fact| (fact.name, fact.value.clone()));
+    let facts = message.facts.iter().map(|fact| (&*fact.name, fact.value.clone()));
     let own = [
         ("Level", message.level_text()),
         ("Event", message.id.clone()),

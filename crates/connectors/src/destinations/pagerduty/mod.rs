@@ -220,7 +220,7 @@ impl PagerDuty {
 fn details(message: &Message) -> Value {
     let mut details = Map::new();
     for fact in &message.facts {
-        details.insert(fact.name.to_owned(), fact.value.clone().into());
+        details.insert(fact.name.to_string(), fact.value.clone().into());
     }
     details.insert("Level".into(), message.level_text().into());
     details.insert("Event".into(), message.id.clone().into());

@@ -45,7 +45,7 @@ pub(super) const KIND: Kind = Kind {
     example: r#"
 command = ["/usr/bin/python3", "/etc/holdfast/process.py"]
 "#,
-    settings: &[&COMMAND, &FOLDER, &WINDOW, &RESTART_MAX, &child::ENV],
+    settings: &[&COMMAND, &FOLDER, &WINDOW, &RESTART_MAX, &LOOKUP, &child::ENV],
     batches: false,
     http: false,
     build,
@@ -75,6 +75,13 @@ const RESTART_MAX: Setting = Setting::new(
      second, and it doubles while the program answers nothing.",
 );
 
+const LOOKUP: Setting = Setting::new(
+    "lookup",
+    "false",
+    "Whether the program answers questions: what it says as `answers` becomes events of kind \
+     `lookup`, and other destinations can ask it with `enrich`.",
+);
+
 /// The first wait before a program is started again.
 const RESTART_FIRST: Duration = Duration::from_secs(1);
 
@@ -87,6 +94,7 @@ struct Process {
     window: usize,
     places: Semaphore,
     timeout: Duration,
+    lookup: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -117,6 +125,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     let window = section.count(&WINDOW, 1..=1000) as usize;
     let bounds = RESTART_FIRST..=Duration::from_secs(3600);
     let restart_max = section.duration(&RESTART_MAX, bounds);
+    let lookup = section.bool(&LOOKUP);
     let variables = Variables::read(section);
     let (command, folder) = (command?, folder?);
     if command.first().is_none_or(|program| program.is_empty()) {
@@ -140,6 +149,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         window,
         places: Semaphore::new(window),
         timeout: context.timeout,
+        lookup,
         state: Arc::new(Mutex::new(state)),
     }))
 }
@@ -157,9 +167,19 @@ impl Destination for Process {
         let running = self.running()?;
         let mut ticket = running.ask(protocol::request_id(member), line)?;
         match timeout_at(deadline, ticket.answered()).await {
-            Ok(said) => said.map(Delivered::All),
+            Ok(said) => {
+                let mut receipt = said?;
+                if !self.lookup {
+                    receipt.answers.clear();
+                }
+                Ok(Delivered::All(receipt))
+            }
             Err(_) => Err(ticket.give_up(self.timeout)),
         }
+    }
+
+    fn is_lookup(&self) -> bool {
+        self.lookup
     }
 
     /// A program cannot be given a new variable, so another one takes over. The old one answers

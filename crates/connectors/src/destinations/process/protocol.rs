@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use holdfast_model::{DeliveryError, Member, Reason, Receipt, Secret, delivery::EXCERPT_BYTES_MAX};
+use bytes::Bytes;
+use holdfast_model::{
+    DeliveryError, Member, Reason, Receipt, Secret,
+    delivery::{ANSWERS_MAX, EXCERPT_BYTES_MAX},
+};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
@@ -114,7 +118,7 @@ impl Answer {
                 status: None,
                 remote_id: self.remote_id(),
                 duplicate,
-                ..Receipt::default()
+                answers: self.answers(),
             }),
             Some(Outcome::Failed(reason)) => {
                 let said = self.said["message"].as_str().unwrap_or_default();
@@ -137,6 +141,13 @@ impl Answer {
             _ => return None,
         };
         Some(one_line(&id, REMOTE_ID_CHARS_MAX)).filter(|id| !id.is_empty())
+    }
+
+    /// Bodies of a lookup's answers: objects, at most as many as there may be.
+    fn answers(&self) -> Vec<Bytes> {
+        let said = self.said["answers"].as_array().map_or(&[][..], Vec::as_slice);
+        let objects = said.iter().filter(|answer| answer.is_object());
+        objects.take(ANSWERS_MAX).map(|answer| answer.to_string().into()).collect()
     }
 
     fn retry_after(&self) -> Option<Duration> {

@@ -131,6 +131,30 @@ async fn every_sample_is_one_line_and_they_keep_their_order() {
 }
 
 #[tokio::test]
+async fn the_answers_of_a_lookup_are_objects_and_not_too_many_and_others_have_none() {
+    let many: Vec<_> = (0..20).map(|n| serde_json::json!({ "n": n })).collect();
+    let many = Value::from(many);
+    #[rustfmt::skip]
+    let table = [
+        (r#""answers":[{"integration":"own"},7,"x",{}]"#.to_owned(), 2),
+        (format!(r#""answers":{many}"#),                             16),
+        (r#""answers":{"a":1}"#.to_owned(),                          0),
+        (r#""answers":null"#.to_owned(),                             0),
+    ];
+    for (said, count) in table {
+        let said = format!(r#""outcome":"delivered",{said}"#);
+        let place = Place::new();
+        let lookup = place.shell(ANSWER_EACH, &said, "lookup = true");
+        assert!(lookup.is_lookup());
+        let answers = send(&lookup, alert(1, "{}")).await.unwrap().answers;
+        assert_eq!(answers.len(), count, "{said}");
+        let plain = place.shell(ANSWER_EACH, &said, "");
+        assert!(!plain.is_lookup());
+        assert!(send(&plain, alert(1, "{}")).await.unwrap().answers.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn each_answer_has_its_meaning() {
     let wait = |seconds| Some(Duration::from_secs(seconds));
     #[rustfmt::skip]

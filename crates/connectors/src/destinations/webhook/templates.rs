@@ -17,14 +17,16 @@ use holdfast_model::{
 use minijinja::context;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::message::{Compiled, Message, TemplateError, values_of};
+use crate::message::{Compiled, Message, TemplateError, enrich_of, parent_of_message, values_of};
 
 pub(super) const BODY: Setting = Setting::optional(
     "body",
     "'{\"text\": {{ alert.rule.description | tojson }}, \"id\": {{ event.id | tojson }}}'",
     "The body as a minijinja template over `alert` (Wazuh's JSON), `event` (`id`, `seq`, `key`, \
-     `kind`, `source`, `received_at`), `message` (`title`, `severity`, `level`, `text`) and \
-     `events`, a list of all in the batch, each with its `alert`. What is missing is empty. At most \
+     `kind`, `source`, `received_at`), `message` (`title`, `severity`, `level`, `text`), \
+     `enrich` (what lookups said: by their names, a list of answers or a `problem`), \
+     `parent` (what it is about: `id`, `key`, `remote_id`, `links` by destination, `alert`) and `events`, a \
+     list of all in the batch, each with its `alert`, `enrich` and `parent`. What is missing is empty. At most \
      16 MiB come out. Default: the alert as Wazuh wrote it.",
 );
 
@@ -83,7 +85,9 @@ impl Values {
         let first = events.first().cloned().unwrap_or_default();
         let alert = first.get_attr("alert").unwrap_or_default();
         let message = messages.first().map(values_of).unwrap_or_default();
-        Self(context! { alert, event => first, message, events })
+        let enrich = messages.first().map(enrich_of).unwrap_or_default();
+        let parent = messages.first().map(parent_of_message).unwrap_or_default();
+        Self(context! { alert, event => first, message, enrich, parent, events })
     }
 }
 
@@ -97,6 +101,8 @@ fn one((member, message): (&Member, &Message)) -> minijinja::Value {
         source => event.source,
         received_at => event.received_at.to_string(),
         alert => minijinja::Value::from_serialize(&message.alert),
+        enrich => enrich_of(message),
+        parent => parent_of_message(message),
     }
 }
 

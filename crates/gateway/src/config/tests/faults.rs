@@ -303,6 +303,12 @@ fn what_a_lane_may_hold_back_and_whose_heir_it_is_must_make_sense() {
         ("renamed_from = \"a b\"",     "5 destinations.b.renamed_from: \"a b\" does not fit"),
         ("renamed_from = \"a\"",       "5 destinations.b.renamed_from: there is a destination `a`"),
         ("renamed_from = \"b\"",       "5 destinations.b.renamed_from: there is a destination `b`"),
+        ("enrich = [\"x\"]",           "5 destinations.b.enrich: there is no destination `x`"),
+        ("enrich = [\"a\"]",           "5 destinations.b.enrich: `a` is a stdout, which answers no questions"),
+        ("enrich = \"b\"",             "5 destinations.b.enrich: it cannot ask itself"),
+        ("enrich = [\"a b\"]",         "5 destinations.b.enrich: \"a b\" is no destination's name"),
+        ("enrich_wait = \"2m\"",       "5 destinations.b.enrich_wait: 2m is not within 100ms to 1m"),
+        ("loops = \"maybe\"",          "5 destinations.b.loops: \"maybe\" is not one of \"refuse\", \"allow\""),
     ];
     for (keys, expected) in table {
         let faults = of(keys);
@@ -314,4 +320,30 @@ fn what_a_lane_may_hold_back_and_whose_heir_it_is_must_make_sense() {
     for keys in ["max_backlog = \"1%\"", "max_backlog = \"2GiB\"", "renamed_from = \"x\""] {
         read(&format!("[destinations.b]\ntype = \"stdout\"\n{keys}")).unwrap();
     }
+}
+
+#[test]
+fn a_destination_asks_lookups_that_are_there_each_once_and_not_too_many() {
+    let lookup = |name: &str| {
+        format!(
+            "[destinations.{name}]\ntype = \"process\"\ncommand = [\"/bin/true\"]\nlookup = true\n"
+        )
+    };
+    let asks = "[destinations.c]\ntype = \"stdout\"\nenrich = [\"x\", \"y\"]\nloops = \"refuse\"\n";
+    let config = read(&format!("{asks}{}{}", lookup("x"), lookup("y"))).unwrap();
+    let names: Vec<_> = config.destinations[0].settings.enrich.iter().map(Name::as_str).collect();
+    assert_eq!(names, ["x", "y"]);
+    let twice = "[destinations.c]\ntype = \"stdout\"\nenrich = [\"x\", \"x\"]\n";
+    let twice = faults(&format!("{twice}{}", lookup("x")));
+    assert_eq!(twice, ["3 destinations.c.enrich: \"x\" stands there twice"]);
+    let names: Vec<String> = (0..9).map(|n| format!("\"x{n}\"")).collect();
+    let lookups: String = (0..9).map(|n| lookup(&format!("x{n}"))).collect();
+    let many =
+        format!("[destinations.c]\ntype = \"stdout\"\nenrich = [{}]\n{lookups}", names.join(", "));
+    let expected = "3 destinations.c.enrich: it names 9 lookups, but at most 8 may be";
+    assert_eq!(faults(&many), [expected]);
+    // A lookup that has faults of its own is there all the same.
+    let broken = "[destinations.x]\ntype = \"process\"\nlookup = true\n";
+    let found = faults(&format!("{broken}[destinations.c]\ntype = \"stdout\"\nenrich = \"x\"\n"));
+    assert!(found.len() == 1 && found[0].contains("`command` is missing"), "{found:?}");
 }

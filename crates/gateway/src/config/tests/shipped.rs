@@ -86,6 +86,8 @@ fn every_line_of_the_commented_file_is_valid() {
         "give either",
         "leave out",
         "`transport` is not",
+        "there is no destination `vt`",
+        "there is no destination `misp`",
     ];
     for fault in &faults {
         assert!(expected.iter().any(|words| fault.contains(words)), "{fault}");

@@ -31,8 +31,16 @@ fn decided(
     active_ms: u64,
 ) -> Decision {
     let settings = LaneSettings { in_doubt: InDoubt::DeadLetter, ..LaneSettings::default() };
-    let now =
-        Now { wall: WALL, active_ms, dice: 0.5, search_lag: None, parked, dead_full: &|| full };
+    let (log, source) = (LogId::from_random([1; 10]), Arc::from("vt"));
+    let now = Now {
+        wall: WALL,
+        active_ms,
+        dice: 0.5,
+        search_lag: None,
+        parked,
+        dead_full: &|| full,
+        answering: Some(Answering { log: &log, source: &source }),
+    };
     decide(landing, origin, &settings, &now)
 }
 
@@ -188,4 +196,57 @@ fn what_is_stored_in_several_steps_is_small_and_balanced_after_each() {
         }
         assert_eq!((books.unsettled, books.delivered), (0, COUNT / 3));
     }
+}
+
+#[test]
+fn answers_are_settled_with_their_event_wherever_it_was_and_however_much_they_are() {
+    let answered = |seq: Seq, bytes: usize| {
+        let answers = vec![bytes::Bytes::from(vec![b'a'; bytes]); 16];
+        let receipt = Receipt { answers, ..Receipt::default() };
+        (event(seq, 10), Outcome::Delivered(receipt))
+    };
+    let mut members: Vec<Ended> = (1..=40).map(|seq| answered(seq, 100 * 1024)).collect();
+    members.push((event(41, 10), Outcome::Delivered(Receipt::default())));
+    members.push((event(42, 10), failed(Reason::ServerFault, None)));
+    members.push((event(43, 10), failed(Reason::Refused, None)));
+    let of_log = stored(&members);
+    let landing = landing(members);
+    for origin in [Origin::Log, of_log] {
+        let decision = decided(&landing, &origin, false, false, 0);
+        assert!(decision.settle.len() > 1, "it is too much for one change");
+        let mut answered: BTreeMap<Seq, usize> = BTreeMap::new();
+        for settle in &decision.settle {
+            let parents = settle.answers.iter().filter_map(|answer| answer.event.parent.as_ref());
+            let mut here: Vec<Seq> = parents.map(|parent| parent.seq).collect();
+            here.iter().for_each(|seq| *answered.entry(*seq).or_default() += 1);
+            here.dedup();
+            assert!(settle.delivered >= here.len() as u64, "with their own settlement");
+            let writes = settle.answers.len() * (1 + 100 * 1024 / WRITE_BYTES + 1);
+            assert!(writes <= 2 * WRITES_MAX, "{writes}");
+        }
+        assert_eq!(answered.len(), 40);
+        assert!(answered.values().all(|count| *count == 16));
+        let delivered: u64 = decision.settle.iter().map(|settle| settle.delivered).sum();
+        assert_eq!((delivered, decision.died.len()), (41, 1));
+    }
+}
+
+#[test]
+fn a_test_event_and_a_destination_that_is_no_lookup_leave_no_answer() {
+    let new = NewEvent { kind: Kind::Canary, parent: None, body: "{}".into() };
+    let canary = Arc::new(Event::new(1, new, "a".into(), Timestamp(0)));
+    let receipt = Receipt { answers: vec!["{}".into()], ..Receipt::default() };
+    let landing = landing(vec![(canary, Outcome::Delivered(receipt.clone()))]);
+    let decision = decided(&landing, &Origin::Log, false, false, 0);
+    assert!(decision.settle.iter().all(|settle| settle.answers.is_empty()));
+    let now = Now {
+        wall: WALL,
+        active_ms: 0,
+        dice: 0.5,
+        search_lag: None,
+        parked: false,
+        dead_full: &|| false,
+        answering: None,
+    };
+    assert!(now.answers(&event(1, 2), &Outcome::Delivered(receipt)).is_empty());
 }

@@ -1,6 +1,7 @@
 //! A gateway without its edges: a queue in memory, lanes, scripted far ends, scripted time.
 
 mod far_end;
+mod oracle;
 mod queue;
 
 use std::{
@@ -15,8 +16,10 @@ use std::{
     time::Duration,
 };
 
-use holdfast_model::{DeadReason, LaneState, Ledger, Name, NewEvent, Seq, Timestamp};
-use holdfast_pipeline::{Clock, LaneConfig, LaneHandle, LaneSettings, LaneView, Metrics, lane};
+use holdfast_model::{DeadReason, Destination, LaneState, Ledger, Name, NewEvent, Seq, Timestamp};
+use holdfast_pipeline::{
+    Clock, LaneConfig, LaneHandle, LaneSettings, LaneView, Lanes, Metrics, Surroundings, lane,
+};
 use holdfast_queue::{
     Append, DeadId, DeadLetter, DeadQuery, Engine, Limits, QueueEngine, RetryRecord, Start,
     store::memory::MemoryStore,
@@ -27,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     far_end::{Answer, FarEnd, Request, throttle},
+    oracle::{Oracle, Witness},
     queue::Watched,
 };
 
@@ -40,6 +44,8 @@ pub(crate) struct Rig {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
+    /// Where lanes find lookups.
+    known: Lanes,
     lanes: BTreeMap<String, Running>,
 }
 
@@ -90,6 +96,7 @@ impl Rig {
             clock,
             metrics: Metrics::register(&Registry::new()).unwrap(),
             stop: CancellationToken::new(),
+            known: Lanes::default(),
             lanes: BTreeMap::new(),
         }
     }
@@ -105,17 +112,30 @@ impl Rig {
         far: &Arc<FarEnd>,
         dead_bytes_max: u64,
     ) {
+        let far = Arc::clone(far) as Arc<dyn Destination>;
+        self.lane_to(name, settings, far, dead_bytes_max).await;
+    }
+
+    pub(crate) async fn lane_to(
+        &mut self,
+        name: &str,
+        settings: LaneSettings,
+        destination: Arc<dyn Destination>,
+        dead_bytes_max: u64,
+    ) {
         let config = LaneConfig {
             name: Name::new(name).unwrap(),
             kind: "fake",
             settings,
-            destination: Arc::clone(far) as Arc<dyn holdfast_model::Destination>,
+            destination,
             dead_bytes_max,
         };
         let engine = Arc::clone(&self.queue) as Arc<dyn QueueEngine>;
-        let opened =
-            lane::open(config, engine, self.clock.clone(), &self.metrics, self.stop.clone());
+        let around = Surroundings { lanes: self.known.clone(), ..Surroundings::default() };
+        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        let opened = lane::open_among(config, engine, clock, &self.metrics, around, stop);
         let (handle, run) = opened.await.unwrap();
+        self.known.insert(Name::new(name).unwrap(), handle.clone());
         let turns = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: Box::pin(run), turns: Arc::clone(&turns) };
         let task = tokio::spawn(counted);

@@ -119,6 +119,11 @@ impl QueueEngine for Watched {
         self.engine.links_of(seq).await
     }
 
+    async fn children_of(&self, seq: Seq) -> Result<Vec<Seq>, QueueError> {
+        let _hold = hold();
+        self.engine.children_of(seq).await
+    }
+
     async fn event_of(&self, lane: &Name, remote_id: &str) -> Result<Option<Seq>, QueueError> {
         let _hold = hold();
         self.engine.event_of(lane, remote_id).await

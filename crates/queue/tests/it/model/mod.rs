@@ -19,6 +19,8 @@ use crate::bed::{Bed, MIB};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fate {
     Delivered,
+    /// Delivered, and answers of so many hundred bytes come of it.
+    Answered(u16),
     Filtered,
     Expired,
     Purged,
@@ -55,6 +57,7 @@ enum Step {
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
         6 => Just(Fate::Delivered),
+        2 => (0..300_u16).prop_map(Fate::Answered),
         3 => Just(Fate::Filtered),
         1 => Just(Fate::Expired),
         1 => Just(Fate::Purged),

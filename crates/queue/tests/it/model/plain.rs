@@ -7,7 +7,7 @@ use holdfast_model::{
     Kind, Name, NewEvent, Reject, RejectReason, Seq, Timestamp, intake::Idempotency,
 };
 use holdfast_queue::{
-    Append, DeadEnd, DeadId, Engine, QueueEngine, RetryRecord, Settle, Span, StoredEvent,
+    Answer, Append, DeadEnd, DeadId, Engine, QueueEngine, RetryRecord, Settle, Span, StoredEvent,
 };
 
 use super::{Act, Fate};
@@ -62,7 +62,10 @@ impl Request {
             Self::Append(append) => append.events.iter().map(|event| event.body.len()).sum(),
             Self::Settle(_, items) => {
                 let records = items.iter().flat_map(|item| &item.retry);
-                records.flat_map(|record| &record.members).map(|member| member.body.len()).sum()
+                let members = records.flat_map(|record| &record.members);
+                let answers = items.iter().flat_map(|item| &item.answers);
+                members.map(|member| member.body.len()).sum::<usize>()
+                    + answers.map(|answer| answer.event.body.len()).sum::<usize>()
             }
             _ => 0,
         }
@@ -208,7 +211,7 @@ impl Model {
     /// What becomes of these events, in the maps and as a settlement.
     fn fates(&mut self, lane: &'static str, seqs: &[Seq], fates: &[Fate], tries: u32) -> Settle {
         let mut item = Settle::default();
-        let mut together = Vec::new();
+        let (mut together, mut answers) = (Vec::new(), Vec::new());
         let stored: BTreeMap<Seq, StoredEvent> =
             seqs.iter().map(|seq| (*seq, self.stored(*seq))).collect();
         let maps = self.lanes.get_mut(lane).unwrap();
@@ -221,6 +224,10 @@ impl Model {
         for (seq, fate) in seqs.iter().zip(fates.iter().cycle()) {
             match fate {
                 Fate::Delivered => item.delivered += 1,
+                Fate::Answered(bytes) => {
+                    item.delivered += 1;
+                    answers.push(usize::from(*bytes) * 100);
+                }
                 Fate::Filtered => item.filtered += 1,
                 Fate::Expired => item.expired += 1,
                 Fate::Purged => item.purged += 1,
@@ -235,7 +242,17 @@ impl Model {
         maps.filtered += item.filtered;
         maps.expired += item.expired;
         maps.purged += item.purged;
+        item.answers = answers.into_iter().map(|bytes| self.answer(bytes)).collect();
         item
+    }
+
+    /// An event that comes with a settlement.
+    fn answer(&mut self, bytes: usize) -> Answer {
+        let body = noise(bytes, self.head);
+        self.alerts.insert(self.head, Alert { body: body.clone(), received_at: self.now });
+        self.head += 1;
+        let event = NewEvent { kind: Kind::Lookup, parent: None, body };
+        Answer { source: "vt".into(), received_at: self.now, event }
     }
 
     fn resettle(&mut self, lane: &'static str, pick: u8, fates: &[Fate]) -> Option<Request> {
