@@ -211,6 +211,9 @@ fn body(
     if let Some(request) = data["request"].as_str() {
         description.push_str(&format!(" ({request})"));
     }
+    if place.parent.is_none() {
+        description.push_str(", about no event that is known here");
+    }
     json!({
         "timestamp": now,
         "rule": {
