@@ -59,8 +59,8 @@ fn told(receiver: &Receiver) -> Vec<Value> {
     all.filter(|request| request.path == "/respond").map(of).collect()
 }
 
-#[test]
-fn a_block_is_asked_for_by_operators_alone_once_for_a_message() {
+/// Slack, and a gateway that has posted one alert there.
+fn posted() -> (Receiver, Gateway, String) {
     let receiver = Receiver::start(|request| match request.path.as_str() {
         "/api/chat.postMessage" => {
             Reply::text(200, r#"{"ok":true,"channel":"C0123456789","ts":"1503435956.000247"}"#)
@@ -74,9 +74,15 @@ fn a_block_is_asked_for_by_operators_alone_once_for_a_message() {
          callback = {{ secret = \"{SECRET}\", operators = [\"U1\", \"U2\"] }}",
         receiver.url("/api")
     ));
-    let mut gateway = Gateway::start(config);
+    let gateway = Gateway::start(config);
     let event = gateway.accept(ALERT)["first"].as_str().unwrap().to_owned();
     gateway.wait_for_term("chat", "delivered", 1);
+    (receiver, gateway, event)
+}
+
+#[test]
+fn a_message_has_its_buttons_and_each_names_the_event() {
+    let (receiver, mut gateway, event) = posted();
     let posted: Value = serde_json::from_slice(&receiver.exchanges()[0].request.body).unwrap();
     let blocks = posted["attachments"][0]["blocks"].as_array().unwrap();
     let buttons = blocks.iter().find(|block| block["type"] == "actions").unwrap();
@@ -84,7 +90,12 @@ fn a_block_is_asked_for_by_operators_alone_once_for_a_message() {
     assert_eq!(elements.len(), 3);
     assert!(elements.iter().all(|button| button["value"] == *event), "{buttons}");
     assert!(elements[2]["confirm"].to_string().contains("203.0.113.9"), "{buttons}");
+    gateway.finish();
+}
 
+#[test]
+fn a_block_is_asked_for_by_operators_alone_once_for_a_message() {
+    let (receiver, mut gateway, event) = posted();
     let block = Press {
         button: "holdfast_block",
         event: &event,
