@@ -10,6 +10,7 @@ mod support;
 
 mod api;
 mod architecture;
+mod callbacks;
 mod canary;
 mod cli;
 mod cli_pull;

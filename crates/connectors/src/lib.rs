@@ -6,6 +6,7 @@
 
 mod auth;
 mod body;
+mod callback;
 mod chat;
 mod child;
 pub mod destinations;

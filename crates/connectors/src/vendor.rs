@@ -264,6 +264,19 @@ impl Api {
         self.send(method, url, "application/json", body.to_string().into_bytes(), &[]).await
     }
 
+    /// Sends JSON once to an address that is a credential itself, without ours.
+    pub(crate) async fn json_as_nobody(
+        &self,
+        url: Url,
+        body: &Value,
+    ) -> Result<Answer, DeliveryError> {
+        let mut request = Request::new(Method::POST, url);
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        *request.body_mut() = Some(body.to_string().into_bytes().into());
+        self.client.send(request, BODY_BYTES_MAX).await
+    }
+
     /// Asks without a body.
     pub(crate) async fn get(&self, url: Url) -> Result<Answer, DeliveryError> {
         let mut request = Request::new(Method::GET, url);

@@ -138,9 +138,10 @@ async fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
     let signals = EndSignals::take()?;
     let live = live(&config, &core.clock)?;
     let (node, server) = (config.node.clone(), config.server.clone());
+    let keep = config.idempotency.window;
     let reloader = core.start_configured(path, config, live.clone()).await?;
     core.start_rest();
-    core.serve(listener, callbacks, live, server, reloader)?;
+    core.serve(listener, callbacks, live, server, keep, reloader)?;
     tracing::info!(
         %address,
         node = %node.name,
@@ -249,9 +250,14 @@ impl Core {
         callbacks: Option<TcpListener>,
         live: Live,
         server: ServerConfig,
+        keep: Duration,
         reloader: Reloader,
     ) -> Result<(), RunError> {
         self.metrics.source(api::HTTP_SOURCE);
+        let counters = api::CallbackCounters::register(&self.registry)?;
+        let (lanes, clock) = (self.lanes.clone(), self.clock.clone());
+        let desk = api::Desk::new(self.queue(), lanes, clock, counters, keep);
+        let desk = Arc::new(desk);
         let intake = QueueIntake::new(
             self.queue(),
             self.clock.clone(),
@@ -271,6 +277,7 @@ impl Core {
             hosts: server.hosts,
             loopback: server.listen.ip().is_loopback(),
             callbacks_here: callbacks.is_none() && server.listen.ip().is_loopback(),
+            callbacks: Arc::clone(&desk),
             body_bytes_max: server.body_bytes_max,
             line_bytes_max: server.line_bytes_max,
             jobs_wake: Arc::clone(&self.jobs_wake),
@@ -283,7 +290,7 @@ impl Core {
         tasks.spawn(api::serve(listener, api::router(Arc::new(api)), certificate, stop.clone()));
         if let Some(listener) = callbacks {
             let certificate = live.tls.as_ref().map(|tls| Arc::clone(&tls.callbacks));
-            let router = api::callbacks_router();
+            let router = api::callbacks_router(desk);
             tasks.spawn(api::serve(listener, router, certificate, stop.clone()));
         }
         tasks.spawn(live.watch(stop.clone()));

@@ -3,8 +3,9 @@
 //! The port [`Callbacks`] verifies and reads one request; storing, deduplicating and linking it is
 //! the gateway's work. Nothing here does I/O.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{event::EventId, time::Timestamp};
@@ -95,7 +96,17 @@ pub enum Refusal {
     Malformed(String),
 }
 
+/// Who may ask Holdfast to act. A signature proves which system it was, not which person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operators {
+    /// By the vendor's id; empty: nobody.
+    pub ids: Vec<String>,
+    /// How long after the message that somebody answers.
+    pub action_ttl: Duration,
+}
+
 /// A destination whose remote system calls back.
+#[async_trait]
 pub trait Callbacks: Send + Sync + fmt::Debug {
     /// Verifies the request over its raw bytes, in constant time, and reads it.
     ///
@@ -103,6 +114,15 @@ pub trait Callbacks: Send + Sync + fmt::Debug {
     ///
     /// See [`Refusal`]. Nothing of a refused request is used.
     fn hear(&self, request: &CallbackRequest<'_>) -> Result<Heard, Refusal>;
+
+    /// Who may ask Holdfast to act; the gateway obeys nobody else.
+    fn operators(&self) -> Operators {
+        Operators::default()
+    }
+
+    /// Tells the person who sent a verified request what became of it, where the vendor has a way.
+    /// Best effort: who does not hear of it sees it in the audit.
+    async fn tell(&self, _request: &CallbackRequest<'_>, _text: &str) {}
 }
 
 // === impl Action ===

@@ -21,7 +21,7 @@ pub mod units;
 
 pub use alert::{AlertError, check_alert};
 pub use callback::{
-    Action, Actor, CallbackReply, CallbackRequest, Callbacks, Heard, Notice, Refusal,
+    Action, Actor, CallbackReply, CallbackRequest, Callbacks, Heard, Notice, Operators, Refusal,
 };
 pub use chain::Chain;
 pub use delivery::{

@@ -5,6 +5,6 @@ pub(crate) mod people;
 mod problems;
 mod roles;
 mod timeline;
-mod tls;
+pub(crate) mod tls;
 mod tokens;
 mod trial;

@@ -17,13 +17,13 @@ use crate::support::{
 };
 
 /// Somebody who signs certificates.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "an authority");
@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// A certificate and its key.
-    fn sign(&self, name: &str) -> (String, String) {
+    pub(crate) fn sign(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -42,16 +42,16 @@ impl Authority {
 }
 
 /// Files of one test, each written for its owner alone.
-struct Files(PathBuf);
+pub(crate) struct Files(pub(crate) PathBuf);
 
 impl Files {
-    fn put(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn put(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         write_private(&path, text);
         path
     }
 
-    fn pair(&self, name: &str, (cert, key): &(String, String)) -> [PathBuf; 2] {
+    pub(crate) fn pair(&self, name: &str, (cert, key): &(String, String)) -> [PathBuf; 2] {
         [self.put(&format!("{name}.pem"), cert), self.put(&format!("{name}.key"), key)]
     }
 }
@@ -71,7 +71,7 @@ fn curl(port: u16, path: &str, ca: &Path, client: Option<&[PathBuf; 2]>) -> Opti
     status.filter(|status| output.status.success() && *status != 0)
 }
 
-fn with_tls(config: Config, more: &str) -> Config {
+pub(crate) fn with_tls(config: Config, more: &str) -> Config {
     let at = |name: &str| config.file(name).display().to_string();
     let tls = format!(
         "tls = {{ cert = \"{}\", key = \"{}\"{more} }}\n\
@@ -83,7 +83,7 @@ fn with_tls(config: Config, more: &str) -> Config {
 }
 
 /// Starts it and waits until it answers over TLS.
-fn start(gateway: &mut Gateway, ca: &Path, client: Option<&[PathBuf; 2]>) {
+pub(crate) fn start(gateway: &mut Gateway, ca: &Path, client: Option<&[PathBuf; 2]>) {
     gateway.spawn();
     eventually("it answers over TLS", || {
         assert!(gateway.exited().is_none(), "{}", gateway.last_words());
@@ -91,7 +91,7 @@ fn start(gateway: &mut Gateway, ca: &Path, client: Option<&[PathBuf; 2]>) {
     });
 }
 
-fn stop(gateway: &mut Gateway) {
+pub(crate) fn stop(gateway: &mut Gateway) {
     assert_eq!(gateway.terminate(), Some(0), "{}", gateway.last_words());
     gateway.verified();
 }

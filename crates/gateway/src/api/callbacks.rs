@@ -1,10 +1,14 @@
 //! `/v1/callbacks/{destination}`: what remote systems send back.
 //!
-//! This version has no destination that takes any, so none has a secret to sign with, and every
-//! callback is answered like one whose signature is wrong: from outside nobody learns which
-//! destinations there are. Nothing is stored.
-//!
-//! Before the signature is looked at there are limits: size, time, and requests per address.
+//! Before the signature is looked at there are limits: size, time, and requests per address. Then
+//! the destination verifies the raw bytes ([`desk`]), and what it heard is stored before it is
+//! answered ([`store`]). An unknown destination and one without callbacks are answered like a wrong
+//! signature: from outside nobody learns which destinations there are.
+
+mod counters;
+mod desk;
+mod permit;
+mod store;
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -14,19 +18,22 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
-    extract::Request,
+    extract::{RawQuery, Request, State},
+    http::HeaderMap,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::desk::Letter;
+pub(crate) use self::{counters::Counters, desk::Desk};
 use super::{
     body, extract,
     problem::{self, Kind, Problem},
-    server::Peer,
+    server::{Certified, Peer},
 };
 
 /// Largest body, in bytes.
@@ -52,6 +59,9 @@ type Limiter = Arc<DefaultKeyedRateLimiter<IpAddr>>;
         content_type = "application/octet-stream", content = Vec<u8>,
     ),
     responses(
+        (status = 200, description = "It is on stable storage, or was before, or has no meaning \
+            here. The body is what the vendor expects to read.",
+         content((Object = "application/json"), (String = "text/plain"))),
         (status = 401, description = "The signature is wrong, or there is no such destination.",
          body = problem::Body, content_type = "application/problem+json",
          example = json!({"type": "/problems/bad-signature", "title": "The signature is wrong",
@@ -61,39 +71,66 @@ type Limiter = Arc<DefaultKeyedRateLimiter<IpAddr>>;
          headers(("retry-after" = u64, description = "Seconds to wait.")),
          example = json!({"type": "/problems/too-many-requests", "title": "Too many requests",
             "status": 429, "detail": "at most 20 requests a second come from one address"})),
+        (status = 503, description = "It could not be stored now; send it again.",
+         body = problem::Body, content_type = "application/problem+json",
+         headers(("retry-after" = u64, description = "Seconds to wait.")),
+         example = json!({"type": "/problems/queue-full", "title": "The queue is full",
+            "status": 503, "detail": "the queue does not take it now"})),
     ),
 )]
-async fn receive(extract::Path(_destination): extract::Path<String>, body: Body) -> Problem {
-    match body::read_within(body, BODY_BYTES_MAX, BODY_WAIT_MAX).await {
-        Err(problem) => problem,
-        Ok(_body) => {
-            let detail = "the signature is wrong, or there is no such destination";
-            Problem::new(Kind::BadSignature, detail)
+async fn receive(
+    State(desk): State<Arc<Desk>>,
+    extract::Path(destination): extract::Path<String>,
+    RawQuery(query): RawQuery,
+    certified: Option<Extension<Certified>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let body = match body::read_within(body, BODY_BYTES_MAX, BODY_WAIT_MAX).await {
+        Ok(body) => body,
+        Err(problem) => {
+            let reason = match problem.kind() {
+                Kind::TooLarge => "too_large",
+                Kind::Timeout => "timeout",
+                _ => "malformed",
+            };
+            desk.counters.refused(&desk.label(&destination), reason, 1);
+            return problem.into_response();
         }
+    };
+    let certified = certified.is_some_and(|Extension(Certified(certified))| certified);
+    let letter = Letter::new(&headers, query.unwrap_or_default(), body, certified);
+    match desk.receive(&destination, letter).await {
+        Ok(answer) => answer,
+        Err(problem) => problem.into_response(),
     }
 }
 
 /// The routes, with their limits.
-pub(crate) fn limited<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
+pub(crate) fn limited<S: Clone + Send + Sync + 'static>(desk: Arc<Desk>) -> Router<S> {
     let limiter: Limiter = Arc::new(RateLimiter::keyed(Quota::per_second(RATE)));
-    routes()
-        .layer(middleware::from_fn(move |request, next| limit(Arc::clone(&limiter), request, next)))
+    let counters = desk.counters.clone();
+    let (router, _) = routes().split_for_parts();
+    router
+        .layer(middleware::from_fn(move |request, next| {
+            limit(Arc::clone(&limiter), counters.clone(), request, next)
+        }))
+        .method_not_allowed_fallback(problem::no_such_method)
+        .with_state(desk)
 }
 
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<Desk>> {
     OpenApiRouter::default().routes(routes!(receive))
 }
 
 /// What the listener for callbacks alone serves.
-pub(crate) fn router() -> Router {
-    let (router, _) = limited::<()>().split_for_parts();
-    router
+pub(crate) fn router(desk: Arc<Desk>) -> Router {
+    limited::<()>(desk)
         .fallback(problem::no_such_route)
-        .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn(extract::survive))
 }
 
-async fn limit(limiter: Limiter, request: Request, next: Next) -> Response {
+async fn limit(limiter: Limiter, counters: Counters, request: Request, next: Next) -> Response {
     let peer =
         request.extensions().get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |p| p.0);
     if limiter.len() > ADDRESSES_MAX {
@@ -102,6 +139,7 @@ async fn limit(limiter: Limiter, request: Request, next: Next) -> Response {
     match limiter.check_key(&network(peer)) {
         Ok(()) => next.run(request).await,
         Err(_) => {
+            counters.refused(counters::UNKNOWN, "rate_limited", 1);
             let detail = format!("at most {RATE} requests a second come from one address");
             Problem::new(Kind::TooManyRequests, detail)
                 .retry_after(Duration::from_secs(1))

@@ -300,6 +300,7 @@ pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Proble
             api.metrics.died(&DeadId::source_owner(source.name.as_str()), reason, 0);
         }
     }
+    api.callbacks.counters.exist(&api.lanes);
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     if let Err(error) = encoder.encode(&api.scrape.registry.gather(), &mut text) {

@@ -43,8 +43,13 @@ use tokio_util::sync::CancellationToken;
 use crate::reload::{Reloader, Sources};
 
 pub(crate) use self::{
-    auth::Access, callbacks::router as callbacks_router, ingest::SOURCE as HTTP_SOURCE, live::Live,
-    routes::router, server::serve, tls::Tls,
+    auth::Access,
+    callbacks::{Counters as CallbackCounters, Desk, router as callbacks_router},
+    ingest::SOURCE as HTTP_SOURCE,
+    live::Live,
+    routes::router,
+    server::serve,
+    tls::Tls,
 };
 
 /// Bytes of request bodies that may be in memory at once, in KiB; further ones wait.
@@ -66,6 +71,7 @@ pub(crate) struct Api {
     pub loopback: bool,
     /// Callbacks have no listener of their own.
     pub callbacks_here: bool,
+    pub callbacks: Arc<Desk>,
     pub body_bytes_max: usize,
     pub line_bytes_max: usize,
     /// Wakes the replay jobs.
@@ -95,6 +101,7 @@ pub(crate) struct Parts {
     pub hosts: Vec<String>,
     pub loopback: bool,
     pub callbacks_here: bool,
+    pub callbacks: Arc<Desk>,
     pub body_bytes_max: usize,
     pub line_bytes_max: usize,
     pub jobs_wake: Arc<Notify>,
@@ -118,6 +125,7 @@ impl Api {
             hosts: parts.hosts,
             loopback: parts.loopback,
             callbacks_here: parts.callbacks_here,
+            callbacks: parts.callbacks,
             body_bytes_max: parts.body_bytes_max,
             line_bytes_max: parts.line_bytes_max,
             jobs_wake: parts.jobs_wake,

@@ -157,6 +157,10 @@ impl Problem {
         Self { lines, ..self }
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn retry_after(mut self, wait: std::time::Duration) -> Self {
         self.retry_after_s = Some(wait.as_secs().max(1));
         self

@@ -74,11 +74,11 @@ pub(crate) fn document() -> Document {
         (for_any_token(), vec![Some(Need::Token)], true),
         (open_on_loopback(), vec![None, Some(Need::Role(Role::Read))], true),
         (open(), vec![None], true),
-        (callbacks::routes(), vec![None], false),
     ];
+    let groups = groups.map(|(routes, needs, guarded)| (routes.into_openapi(), needs, guarded));
+    let callbacks = (callbacks::routes().into_openapi(), vec![None], false);
     let mut document = openapi::base();
-    for (routes, needs, guarded) in groups {
-        let mut group = routes.into_openapi();
+    for (mut group, needs, guarded) in groups.into_iter().chain([callbacks]) {
         openapi::complete(&mut group, &needs, guarded);
         document.merge(group);
     }
@@ -110,8 +110,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .layer(DefaultBodyLimit::disable());
     let main = if api.callbacks_here {
         // Their senders are no browsers, and name us as they like.
-        let (callbacks, _) = callbacks::limited().split_for_parts();
-        main.merge(callbacks.method_not_allowed_fallback(problem::no_such_method))
+        main.merge(callbacks::limited(Arc::clone(&api.callbacks)))
     } else {
         main
     };

@@ -36,6 +36,10 @@ const DRAIN_WAIT_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
+/// Whether the connection showed a certificate that our CA signed; in a request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Certified(pub(crate) bool);
+
 /// Serves until `stop`, then finishes what is under way. With `tls` nothing else is spoken.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -96,13 +100,16 @@ impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) -> Result<(), String> {
         // Answers are small; waiting to fill a packet would only delay them.
         stream.set_nodelay(true).ok();
-        let Some(acceptor) = tls else { return self.serve(stream).await };
+        let Some(acceptor) = tls else { return self.serve(stream, Certified(false)).await };
         let handshake = timeout(HANDSHAKE_WAIT_MAX, acceptor.accept(stream)).await;
         let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        self.serve(stream.map_err(|error| format!("no TLS handshake: {error}"))?).await
+        let stream = stream.map_err(|error| format!("no TLS handshake: {error}"))?;
+        // What is shown was verified: another one ends the handshake.
+        let certified = Certified(stream.get_ref().1.peer_certificates().is_some());
+        self.serve(stream, certified).await
     }
 
-    async fn serve<S>(self, stream: S) -> Result<(), String>
+    async fn serve<S>(self, stream: S, certified: Certified) -> Result<(), String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -110,6 +117,7 @@ impl Connection {
         let inner = TowerToHyperService::new(router);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(certified);
             inner.call(request)
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();

@@ -78,7 +78,8 @@ impl Tls {
 }
 
 fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
-    let paths = [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()];
+    let (clients, callers) = (files.client_ca.as_ref(), files.callbacks_ca.as_ref());
+    let paths = [Some(&files.cert), Some(&files.key), clients, callers];
     paths.into_iter().flatten().map(|path| stamp(path)).collect()
 }
 
@@ -114,7 +115,8 @@ mod tests {
             write(&path("key"), &made.signing_key.serialize_pem());
         };
         put(&make());
-        let files = TlsFiles { cert: path("cert"), key: path("key"), client_ca: None };
+        let files =
+            TlsFiles { cert: path("cert"), key: path("key"), client_ca: None, callbacks_ca: None };
         let tls = Tls::new(files).unwrap();
         let first = tls.main.load_full();
         let same = || Arc::ptr_eq(&first, &tls.main.load_full());

@@ -199,7 +199,13 @@ impl Show {
         let at = text(&event["received_at"]);
         let alert = &event["alert"];
         if alert.is_null() {
-            let data = if event["raw"].is_string() { &event["raw"] } else { &event["data"] };
+            let said = &event["data"]["rule"]["description"];
+            let data = match (&event["raw"], said) {
+                (raw, _) if raw.is_string() => raw,
+                // Callbacks and what Holdfast says of itself say in a sentence what they are.
+                (_, said) if said.is_string() => said,
+                _ => &event["data"],
+            };
             let data: String = text(data).chars().take(DESCRIPTION_CHARS_MAX).collect();
             return self.paint("36", &format!("{at}  {:<8}  {data}", text(&event["kind"])));
         }

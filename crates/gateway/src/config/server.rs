@@ -1,10 +1,17 @@
 //! `[server]`: where the API listens, and who may use it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use holdfast_model::settings::{Section, Setting};
+use holdfast_model::{
+    Chain,
+    settings::{Section, Setting},
+};
 
 use super::{
+    paths,
     tls::TlsFiles,
     tokens::{self, TOKENS, Token},
 };
@@ -39,13 +46,19 @@ const CALLBACKS_LISTEN: Setting = Setting::optional(
     "listen",
     "\"0.0.0.0:9471\"",
     "The address and port of a listener for `/v1/callbacks/*` alone, which remote systems reach. It \
-     has the certificate of `server.tls` and asks for no client's. Without it callbacks are \
-     served only where `server.listen` is on this machine.",
+     has the certificate of `server.tls`. Without it callbacks are served only where \
+     `server.listen` is on this machine.",
+);
+const CALLBACKS_CLIENT_CA: Setting = Setting::optional(
+    "client_ca",
+    "\"/etc/holdfast/tls/callers.pem\"",
+    "Certificates in PEM. A caller may show a certificate that one of them signed, which \
+     `callback.client_certificate` of a destination demands. It needs `server.tls`.",
 );
 
 pub(super) const SETTINGS: &[&Setting] =
     &[&LISTEN, &HOSTS, &INSECURE, &TOKENS, &MAX_BODY, &MAX_LINE];
-pub(super) const CALLBACKS_SETTINGS: &[&Setting] = &[&CALLBACKS_LISTEN];
+pub(super) const CALLBACKS_SETTINGS: &[&Setting] = &[&CALLBACKS_LISTEN, &CALLBACKS_CLIENT_CA];
 
 /// Where the API listens, and who may use it.
 #[derive(Clone, Debug)]
@@ -72,9 +85,12 @@ impl ServerConfig {
         let protected = insecure || section.has("tls");
         let listen = read_listen(section, &LISTEN, protected);
         let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let mut tls = section.table("tls").and_then(|table| TlsFiles::read(&table));
         let callbacks = section.table("callbacks").and_then(|table| {
             table.required_text(&CALLBACKS_LISTEN);
             let listen = read_listen(&table, &CALLBACKS_LISTEN, protected);
+            let ca = paths::read(&table, &CALLBACKS_CLIENT_CA);
+            read_callers(&table, ca, section.has("tls"), tls.as_mut());
             table.finish();
             listen
         });
@@ -90,7 +106,7 @@ impl ServerConfig {
             listen,
             hosts: read_hosts(section),
             insecure,
-            tls: section.table("tls").and_then(|table| TlsFiles::read(&table)),
+            tls,
             callbacks,
             tokens: tokens::read(section),
             body_bytes_max,
@@ -98,6 +114,26 @@ impl ServerConfig {
         };
         section.finish();
         config
+    }
+}
+
+/// Tries the certificates of those who call back.
+fn read_callers(
+    table: &Section<'_>,
+    ca: Option<PathBuf>,
+    has_tls: bool,
+    tls: Option<&mut TlsFiles>,
+) {
+    if ca.is_none() {
+        return;
+    }
+    if !has_tls {
+        table.fault(CALLBACKS_CLIENT_CA.name, "without `server.tls` no caller shows a certificate");
+    }
+    let Some(files) = tls else { return };
+    files.callbacks_ca = ca;
+    if let Err(error) = files.load() {
+        table.fault(CALLBACKS_CLIENT_CA.name, Chain(&error));
     }
 }
 

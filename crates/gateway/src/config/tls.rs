@@ -52,13 +52,15 @@ pub(crate) struct TlsFiles {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) client_ca: Option<PathBuf>,
+    /// Whose certificates the listener for callbacks takes, where a caller shows one.
+    pub(crate) callbacks_ca: Option<PathBuf>,
 }
 
 /// What listeners are made of.
 pub(crate) struct Loaded {
     /// Asks for clients' certificates, if it is set up so.
     pub(crate) main: Arc<ServerConfig>,
-    /// For callbacks: vendors have no certificate of ours.
+    /// For callbacks: vendors have no certificate of ours, or show it where it is asked for.
     pub(crate) callbacks: Arc<ServerConfig>,
 }
 
@@ -95,6 +97,7 @@ impl TlsFiles {
             cert: paths::read(section, &CERT).unwrap_or_default(),
             key: paths::read(section, &KEY).unwrap_or_default(),
             client_ca: paths::read(section, &CLIENT_CA),
+            callbacks_ca: None,
         };
         section.finish();
         if files.cert.as_os_str().is_empty() || files.key.as_os_str().is_empty() {
@@ -114,20 +117,17 @@ impl TlsFiles {
         let key = PrivateKeyDer::from_pem_slice(secret.current().expose().as_bytes())
             .map_err(|_| TlsError::NoKey(self.key.clone()))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let clients = match &self.client_ca {
-            None => WebPkiClientVerifier::no_client_auth(),
-            Some(path) => {
-                let bad = |error| TlsError::BadCertificate(path.clone(), error);
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|error| bad(error.into()))?;
-                }
-                let builder = WebPkiClientVerifier::builder_with_provider(
-                    Arc::new(roots),
-                    Arc::clone(&provider),
-                );
-                builder.build().map_err(|error| bad(error.into()))?
+        let verifier = |ca: &Option<PathBuf>, needed: bool| {
+            let Some(path) = ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+            let bad = |error| TlsError::BadCertificate(path.clone(), error);
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| bad(error.into()))?;
             }
+            let (roots, provider) = (Arc::new(roots), Arc::clone(&provider));
+            let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            let builder = if needed { builder } else { builder.allow_unauthenticated() };
+            builder.build().map_err(|error| bad(error.into()))
         };
         let make = |clients, key| {
             let mismatch = |source| {
@@ -144,8 +144,8 @@ impl TlsFiles {
             Ok::<_, TlsError>(Arc::new(config))
         };
         Ok(Loaded {
-            main: make(clients, key.clone_key())?,
-            callbacks: make(WebPkiClientVerifier::no_client_auth(), key)?,
+            main: make(verifier(&self.client_ca, true)?, key.clone_key())?,
+            callbacks: make(verifier(&self.callbacks_ca, false)?, key)?,
         })
     }
 }

@@ -13,6 +13,7 @@
 //! pages; prometheus/alertmanager `notify/jira`.
 
 mod adf;
+mod callback;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Shipment, delivery::Delivered,
+    Callbacks, DeliveryError, Destination, Member, Reason, Receipt, Shipment, delivery::Delivered,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 use self::adf::Form;
 use super::Kind;
 use crate::{
+    callback::{self as calls, Callback},
     http::Answer,
     message::{Lifecycle, Message, Phase},
     vendor::Api,
@@ -57,6 +59,7 @@ const ROWS_MAX: u32 = 50;
 
 #[derive(Debug)]
 struct Jira {
+    callback: Option<Callback>,
     api: Api,
     form: Form,
     lifecycle: Lifecycle,
@@ -91,7 +94,13 @@ impl Destination for Jira {
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        self.api.refresh()
+        let callback = calls::refresh(self.callback.as_ref());
+        let api = self.api.refresh();
+        Ok(callback? | api?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

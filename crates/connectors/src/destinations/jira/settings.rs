@@ -8,8 +8,9 @@ use holdfast_model::{
 };
 use reqwest::header::AUTHORIZATION;
 
-use super::{Jira, adf::Form};
+use super::{Jira, adf::Form, callback};
 use crate::{
+    callback::{self as calls, Callback},
     destinations::Context,
     message::{self, Lifecycle, Severities},
     vendor::{self, Api, Auth},
@@ -29,6 +30,7 @@ pub(super) const ALL: &[&Setting] = &[
     &message::GROUP,
     &message::RESOLVED_BY,
     &message::TEMPLATE,
+    &calls::SIGNED,
 ];
 
 const URL: Setting = Setting::optional(
@@ -97,6 +99,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     let search_lag = vendor::search_lag(section);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let mut all_good = true;
     let mut check = |setting: &Setting, good: bool, problem: &str| {
         all_good &= good;
@@ -122,17 +125,20 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
         section.fault(URL.name, error);
         return None;
     }
+    // A Server's user is known by this name; Cloud's ids are other ones.
+    let own = email.map(str::to_owned);
     let auth = match email {
         Some(email) => Auth::Basic { user: email.to_owned(), password: token },
         None => Auth::Header { name: AUTHORIZATION, prefix: "Bearer ", secret: token },
     };
     let (severities, template, lifecycle) = (severities?, template?, lifecycle?);
+    let callback = callback?.map(|callback| callback.ignoring(own));
     if !all_good {
         return None;
     }
     let form = Form { cloud, project, issue_type, labels, severities, template };
     let api = Api::new(section, context, address, auth)?;
-    Some(Arc::new(Jira { api, form, lifecycle, transition, search_lag }))
+    Some(Arc::new(Jira { api, form, lifecycle, transition, search_lag, callback }))
 }
 
 fn is_text_or_list(node: &Node) -> bool {

@@ -12,6 +12,7 @@
 //! Source: opsgenie/opsgenie-oas `swagger.json`; Opsgenie docs, "Alert API" and "API rate
 //! limiting"; Atlassian developer docs, "JSM operations: integration events".
 
+mod callback;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Shipment,
+    Callbacks, DeliveryError, Destination, Member, Reason, Receipt, Shipment,
     delivery::Delivered,
     settings::{Section, Setting},
 };
@@ -31,6 +32,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Context, Kind};
 use crate::{
+    callback::{self as calls, Callback},
     http::{Answer, RETRY_AFTER_MAX},
     message::{self, Lifecycle, Message, Phase, Severities, clip, one_line},
     vendor::{self, Api, Auth},
@@ -54,6 +56,7 @@ resolved_by = { "504" = "503" }
         &message::GROUP,
         &message::RESOLVED_BY,
         &message::TEMPLATE,
+        &calls::SHARED,
     ],
     batches: false,
     http: true,
@@ -103,6 +106,7 @@ const DETAILS_CHARS_MAX: usize = 8000;
 
 #[derive(Debug)]
 struct Opsgenie {
+    callback: Option<Callback>,
     api: Api,
     responders: Vec<Value>,
     tags: Vec<String>,
@@ -120,8 +124,10 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         Severities::read(section, ["P5", "P3", "P2", "P1"], &["P1", "P2", "P3", "P4", "P5"]);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let auth = Auth::Header { name: AUTHORIZATION, prefix: "GenieKey ", secret: api_key? };
     Some(Arc::new(Opsgenie {
+        callback: callback?,
         api: Api::new(section, context, address?, auth)?,
         responders: responders?,
         tags: tags?,
@@ -189,7 +195,13 @@ impl Destination for Opsgenie {
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        self.api.refresh()
+        let callback = calls::refresh(self.callback.as_ref());
+        let api = self.api.refresh();
+        Ok(callback? | api?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

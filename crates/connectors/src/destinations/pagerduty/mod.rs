@@ -9,6 +9,7 @@
 //!
 //! Source: PagerDuty developer docs, "Events API v2"; PagerDuty/api-schema `reference/events-v2`.
 
+mod callback;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,7 @@ use std::{error::Error, sync::Arc};
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Shipment,
+    Callbacks, DeliveryError, Destination, Member, Reason, Receipt, Shipment,
     delivery::Delivered,
     settings::{Section, Setting},
 };
@@ -25,6 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Context, Kind};
 use crate::{
+    callback::{self as calls, Callback},
     http::{self, Answer},
     message::{self, Lifecycle, Message, Phase, Severities, clip, one_line},
     secrets::LiveSecret,
@@ -46,6 +48,7 @@ resolved_by = { "504" = "503" }
         &message::GROUP,
         &message::RESOLVED_BY,
         &message::TEMPLATE,
+        &calls::SIGNED,
     ],
     batches: false,
     http: true,
@@ -83,6 +86,7 @@ const BODY_BYTES_MAX: usize = 500_000;
 
 #[derive(Debug)]
 struct PagerDuty {
+    callback: Option<Callback>,
     api: Api,
     routing_key: LiveSecret,
     severities: Severities,
@@ -97,6 +101,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     let severities = Severities::read(section, words, &words);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let routing_key = routing_key?;
     let chars = routing_key.current().expose().chars().count();
     if chars != ROUTING_KEY_CHARS {
@@ -106,6 +111,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         return None;
     }
     Some(Arc::new(PagerDuty {
+        callback: callback?,
         api: Api::new(section, context, address?, Auth::None)?,
         routing_key,
         severities: severities?,
@@ -129,7 +135,12 @@ impl Destination for PagerDuty {
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let (key, api) = (self.routing_key.refresh(), self.api.refresh());
-        Ok(key? | api?)
+        let callback = calls::refresh(self.callback.as_ref());
+        Ok(key? | api? | callback?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use holdfast_model::settings::Setting;
 
-use crate::{message, vendor};
+use crate::{callback, message, vendor};
 
 pub(super) const ALL: &[&Setting] = &[
     &URL,
@@ -24,6 +24,7 @@ pub(super) const ALL: &[&Setting] = &[
     &message::GROUP,
     &message::RESOLVED_BY,
     &message::TEMPLATE,
+    &callback::SHARED,
 ];
 
 pub(super) const URL: Setting = Setting::optional(

@@ -15,6 +15,7 @@
 //! elastic/kibana `servicenow/service.ts`.
 
 mod auth;
+mod callback;
 mod calls;
 mod keys;
 mod record;
@@ -26,7 +27,7 @@ use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Shipment, delivery::Delivered,
+    Callbacks, DeliveryError, Destination, Member, Reason, Receipt, Shipment, delivery::Delivered,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -38,6 +39,7 @@ use self::{
 };
 use super::Kind;
 use crate::{
+    callback::{self as hearing, Callback},
     http::{self, Answer},
     message::{Lifecycle, Message, Phase},
     vendor::Api,
@@ -73,6 +75,7 @@ enum Target {
 
 #[derive(Debug)]
 struct ServiceNow {
+    callback: Option<Callback>,
     api: Api,
     oauth: Option<OAuth>,
     target: Target,
@@ -131,7 +134,12 @@ impl Destination for ServiceNow {
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let oauth = self.oauth.as_ref().map_or(Ok(false), OAuth::refresh);
         let api = self.api.refresh();
-        Ok(oauth? | api?)
+        let callback = hearing::refresh(self.callback.as_ref());
+        Ok(oauth? | api? | callback?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        hearing::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

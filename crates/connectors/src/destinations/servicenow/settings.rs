@@ -7,8 +7,9 @@ use holdfast_model::{
     settings::{Node, Section, Setting, Value},
 };
 
-use super::{ServiceNow, Target, auth::OAuth, keys::*, record::Form};
+use super::{ServiceNow, Target, auth::OAuth, callback, keys::*, record::Form};
 use crate::{
+    callback::Callback,
     destinations::Context,
     message::{self, Lifecycle, Severities},
     vendor::{self, Api, Auth},
@@ -55,6 +56,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     let search_lag = vendor::search_lag(section);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let address = address?;
     if let Err(error) = vendor::parse_url(&address.current()) {
         section.fault(URL.name, error);
@@ -62,6 +64,7 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
     }
     let (auth, oauth) = login?;
     Some(Arc::new(ServiceNow {
+        callback: callback?,
         api: Api::new(section, context, address, auth)?,
         oauth,
         search_lag,

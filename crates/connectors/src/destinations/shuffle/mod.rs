@@ -13,6 +13,7 @@
 //! Source: Shuffle/Shuffle `backend/go-app/main.go` (`handleWebhookCallback`),
 //! Shuffle/shuffle-shared `CheckHookAuth`, wazuh/wazuh `integrations/shuffle.py`.
 
+mod callback;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use std::{error::Error, sync::Arc};
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Shipment,
+    Callbacks, DeliveryError, Destination, Member, Reason, Receipt, Shipment,
     delivery::Delivered,
     settings::{Section, Setting},
 };
@@ -32,6 +33,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Kind};
 use crate::{
+    callback::{self as calls, Callback},
     http::{self, Answer},
     message::{self, Message},
     secrets::LiveSecret,
@@ -45,7 +47,7 @@ pub(super) const KIND: Kind = Kind {
 url = "https://shuffle.example:3443/api/v1/hooks/webhook_00000000-1111-2222-3333-444444444444"
 headers = { X-Shuffle-Key = "replace-me" }
 "#,
-    settings: &[&URL, &HEADERS, &message::TEMPLATE],
+    settings: &[&URL, &HEADERS, &message::TEMPLATE, &calls::SHARED],
     batches: false,
     http: true,
     build,
@@ -68,6 +70,7 @@ const HOOK_CHARS: usize = 44;
 
 #[derive(Debug)]
 struct Shuffle {
+    callback: Option<Callback>,
     api: Api,
     headers: Vec<(HeaderName, LiveSecret)>,
     template: message::Template,
@@ -77,6 +80,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     let address = vendor::address(section, &URL);
     let headers = vendor::headers(section, &HEADERS, &[header::CONTENT_TYPE]);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let address = address?;
     let url = vendor::parse_url(&address.current()).ok()?;
     let hook = url.path().trim_end_matches('/').rsplit('/').next().unwrap_or("");
@@ -86,6 +90,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         return None;
     }
     Some(Arc::new(Shuffle {
+        callback: callback?,
         api: Api::new(section, context, address, Auth::None)?,
         headers: headers?,
         template: template?,
@@ -105,12 +110,17 @@ impl Destination for Shuffle {
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        let mut changed = self.api.refresh()?;
+        let callback = calls::refresh(self.callback.as_ref());
+        let mut changed = self.api.refresh()? | callback?;
         for (_, secret) in &self.headers {
             changed |= secret.refresh()?;
             secret.header("")?;
         }
         Ok(changed)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

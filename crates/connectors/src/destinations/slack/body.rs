@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::buttons::{self, Button};
 use crate::{
     chat::{entities, fenced},
     message::{Message, Severities, Template, clip},
@@ -28,6 +29,7 @@ const LOG_CHARS_MAX: usize = 2900;
 pub(super) struct Look {
     pub(super) severities: Severities,
     pub(super) template: Template,
+    pub(super) buttons: Vec<Button>,
 }
 
 // === impl Look ===
@@ -49,6 +51,7 @@ impl Look {
             blocks.extend(fields(message));
             blocks.extend(message.log.as_deref().map(log));
         }
+        blocks.extend(buttons::block(&self.buttons, message));
         let note = format!("Event {}", entities(&message.key, 1000));
         blocks.push(json!({
             "type": "context", "elements": [{ "type": "mrkdwn", "text": note }],

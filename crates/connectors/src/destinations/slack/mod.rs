@@ -14,6 +14,8 @@
 
 mod answer;
 mod body;
+mod buttons;
+mod callback;
 #[cfg(test)]
 mod tests;
 
@@ -26,15 +28,17 @@ use std::{
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Shipment,
+    CallbackRequest, Callbacks, DeliveryError, Destination, Heard, Member, Operators, Reason,
+    Receipt, Refusal, Shipment,
     delivery::Delivered,
     settings::{Section, Setting},
 };
 use reqwest::{Method, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Context, Kind};
 use crate::{
+    callback::{self as calls, Callback},
     chat, http,
     message::{self, Lifecycle, Message, Phase, Severities},
     vendor::{self, Api, Auth},
@@ -59,6 +63,8 @@ resolved_by = { "504" = "503" }
         &message::GROUP,
         &message::RESOLVED_BY,
         &message::TEMPLATE,
+        &buttons::BUTTONS,
+        &calls::SIGNED,
     ],
     batches: false,
     http: true,
@@ -109,6 +115,7 @@ const JSON_UTF8: &str = "application/json; charset=utf-8";
 
 #[derive(Debug)]
 struct Slack {
+    callback: Option<Callback>,
     transport: Transport,
     look: body::Look,
     lifecycle: Lifecycle,
@@ -133,6 +140,8 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     let search_lag = vendor::search_lag(section);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
+    let buttons = buttons::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let transport = match (webhook, token) {
         (Some(address), None) => {
             for name in [CHANNEL.name, API_URL.name, message::GROUP.name, message::RESOLVED_BY.name]
@@ -162,8 +171,9 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         }
     };
     Some(Arc::new(Slack {
+        callback: callback?,
         transport,
-        look: body::Look { severities: severities?, template: template? },
+        look: body::Look { severities: severities?, template: template?, buttons: buttons? },
         lifecycle: lifecycle?,
         search_lag,
         threads: Mutex::default(),
@@ -212,13 +222,55 @@ impl Destination for Slack {
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        match &self.transport {
-            Transport::Webhook(api) | Transport::Bot { api, .. } => api.refresh(),
-        }
+        let callback = calls::refresh(self.callback.as_ref());
+        let api = self.transport.api().refresh();
+        Ok(callback? | api?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        // What a person is told needs the way out.
+        self.callback.is_some().then_some(self as &dyn Callbacks)
     }
 
     fn take_template_errors(&self) -> u64 {
         self.look.template.take_errors()
+    }
+}
+
+#[async_trait]
+impl Callbacks for Slack {
+    fn hear(&self, request: &CallbackRequest<'_>) -> Result<Heard, Refusal> {
+        self.callback.as_ref().ok_or(Refusal::Signature)?.hear(request)
+    }
+
+    fn operators(&self) -> Operators {
+        self.callback.as_ref().map(Callback::operators).unwrap_or_default()
+    }
+
+    async fn tell(&self, request: &CallbackRequest<'_>, text: &str) {
+        let api = self.transport.api();
+        let Some(url) = callback::response_url(request.body) else { return };
+        if !api.url().is_ok_and(|own| callback::is_slacks(&url, &own)) {
+            tracing::warn!("a callback's `response_url` is not Slack's own; nobody is told");
+            return;
+        }
+        let body = json!({
+            "response_type": "ephemeral", "replace_original": false, "text": text,
+        });
+        if let Err(error) = api.json_as_nobody(url, &body).await {
+            // The address is a secret, and the error names none.
+            tracing::debug!(%error, "whoever pressed a button was not told");
+        }
+    }
+}
+
+// === impl Transport ===
+
+impl Transport {
+    fn api(&self) -> &Api {
+        match self {
+            Self::Webhook(api) | Self::Bot { api, .. } => api,
+        }
     }
 }
 

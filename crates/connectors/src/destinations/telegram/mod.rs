@@ -13,6 +13,7 @@
 //! Source: Telegram Bot API, "Making requests", "sendMessage", "ResponseParameters", "Formatting
 //! options: HTML style".
 
+mod callback;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use std::{
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Reason, Receipt, Secret, Shipment,
+    Callbacks, DeliveryError, Destination, Reason, Receipt, Secret, Shipment,
     delivery::Delivered,
     settings::{Section, Setting},
 };
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Kind};
 use crate::{
+    callback::{self as calls, Callback},
     chat::{entities, unmentioning},
     http::{self, Answer, RETRY_AFTER_MAX, classify},
     message::{self, Message, clip},
@@ -48,7 +50,7 @@ token = "123456789:abcdefghijklmnopqrstuvwxyz"
 chat_id = -1001234567890
 thread_id = 42
 "#,
-    settings: &[&TOKEN, &CHAT_ID, &THREAD_ID, &API_URL, &message::TEMPLATE],
+    settings: &[&TOKEN, &CHAT_ID, &THREAD_ID, &API_URL, &message::TEMPLATE, &calls::SIGNED],
     batches: false,
     http: true,
     build,
@@ -98,6 +100,7 @@ const CANNOT_PARSE: &str = "can't parse";
 
 #[derive(Debug)]
 struct Telegram {
+    callback: Option<Callback>,
     api: Api,
     token: LiveSecret,
     chat_id: Value,
@@ -113,12 +116,14 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     let thread_id = section.integer(&THREAD_ID, 1..=i64::MAX);
     let address = vendor::address(section, &API_URL);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let token = token?;
     if !is_token(&token.current()) {
         section.fault(TOKEN.name, "it is no bot's token, which is digits, a colon and letters");
         return None;
     }
     Some(Arc::new(Telegram {
+        callback: callback?,
         api: Api::new(section, context, address?, Auth::None)?,
         token,
         chat_id: chat_id?,
@@ -190,7 +195,12 @@ impl Destination for Telegram {
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let (token, api) = (self.token.refresh(), self.api.refresh());
-        Ok(token? | api?)
+        let callback = calls::refresh(self.callback.as_ref());
+        Ok(token? | api? | callback?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

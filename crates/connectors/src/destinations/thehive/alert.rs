@@ -17,6 +17,9 @@ const DESCRIPTION_CHARS_MAX: usize = 1_048_576;
 /// `sourceRef`, and each of `tags`.
 const SHORT_CHARS_MAX: usize = 128;
 
+/// What stands before the event's id in a tag, which cases inherit from their alerts.
+pub(super) const EVENT_TAG: &str = "holdfast:";
+
 /// An observable's `data`. A longer one would be another one when cut, so it is left out.
 const DATA_CHARS_MAX: usize = 4096;
 
@@ -151,7 +154,8 @@ fn source_ref(key: &str) -> String {
 }
 
 fn tags(message: &Message) -> BTreeSet<String> {
-    let mut tags = BTreeSet::from(["wazuh".to_owned()]);
+    let event = format!("{EVENT_TAG}{}", message.id);
+    let mut tags = BTreeSet::from(["wazuh".to_owned(), event]);
     let mut add = |name: &str, value: &str| {
         let tag = one_line(&format!("{name}{value}"), SHORT_CHARS_MAX);
         if !value.trim().is_empty() && !tag.is_empty() {

@@ -13,6 +13,7 @@
 //! TheHive-Project/TheHive 4.1 `AlertSrv.scala`; its issues 1094, 1514 and 1963.
 
 mod alert;
+mod callback;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use std::{error::Error, sync::Arc};
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Reason, Receipt, Shipment,
+    Callbacks, DeliveryError, Destination, Reason, Receipt, Shipment,
     delivery::Delivered,
     settings::{Section, Setting},
 };
@@ -33,6 +34,7 @@ use serde_json::Value;
 use self::alert::Form;
 use super::{Context, Kind};
 use crate::{
+    callback::{self as calls, Callback},
     http::Answer,
     message::{self, Severities},
     vendor::{self, Api, Auth},
@@ -58,6 +60,7 @@ organisation = "soc"
         &OBSERVABLES,
         &SEVERITY,
         &message::TEMPLATE,
+        &calls::SHARED,
     ],
     batches: false,
     http: true,
@@ -128,6 +131,7 @@ const ORGANISATION_CHARS_MAX: usize = 128;
 
 #[derive(Debug)]
 struct TheHive {
+    callback: Option<Callback>,
     api: Api,
     organisation: Option<HeaderValue>,
     form: Form,
@@ -148,6 +152,7 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
     let numbers = ["1", "2", "3", "4"];
     let severities = Severities::read(section, numbers, &numbers);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let address = address?;
     if let Err(error) = vendor::parse_url(&address.current()) {
         section.fault(URL.name, error);
@@ -164,7 +169,8 @@ fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination
         template: template?,
     };
     let api = Api::new(section, context, address, auth)?;
-    Some(Arc::new(TheHive { api, organisation: organisation?, form, observables }))
+    let (organisation, callback) = (organisation?, callback?);
+    Some(Arc::new(TheHive { api, organisation, form, observables, callback }))
 }
 
 /// The header's value, if there is one to send. `None`: a fault was reported.
@@ -222,7 +228,13 @@ impl Destination for TheHive {
     }
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        self.api.refresh()
+        let callback = calls::refresh(self.callback.as_ref());
+        let api = self.api.refresh();
+        Ok(callback? | api?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

@@ -114,7 +114,7 @@ async fn an_alert_is_this_and_every_try_is_the_same() {
         "type": "wazuh", "source": "holdfast", "sourceRef": "abcdefghij-7.lane",
         "title": "a|b on web", "description": null, "severity": 3, "date": 1_773_122_537_173_u64,
         "tlp": 2, "pap": 2,
-        "tags": ["agent:web", "mitre:T1110", "rule:5712", "sshd", "wazuh"],
+        "tags": ["agent:web", "holdfast:abcdefghij-7", "mitre:T1110", "rule:5712", "sshd", "wazuh"],
         "observables": [{
             "dataType": "ip", "data": "203.0.113.9", "message": "data.srcip", "tlp": 2, "pap": 2,
         }],

@@ -8,6 +8,7 @@
 //! Does not promise that a receiver acts once on a request that is in doubt: that takes a receiver
 //! that looks at the key, or, for the members of a batch, at the ids of the envelope.
 
+mod callback;
 mod settings;
 mod signing;
 mod templates;
@@ -23,8 +24,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Secret, Shipment, delivery::Delivered,
-    settings::Section,
+    Callbacks, DeliveryError, Destination, Member, Reason, Receipt, Secret, Shipment,
+    delivery::Delivered, settings::Section,
 };
 use reqwest::{
     Request, Url,
@@ -38,6 +39,7 @@ use self::{
 use super::{BatchFormat, Context, Kind};
 use crate::{
     body::{self, Shape},
+    callback::{self as calls, Callback},
     http,
     secrets::LiveSecret,
     vendor,
@@ -60,6 +62,7 @@ compression = "gzip"
         &templates::BODY,
         &settings::COMPRESSION,
         &signing::SIGNING_SECRET,
+        &calls::SIGNED,
         http::SETTINGS[0],
         http::SETTINGS[1],
         http::SETTINGS[2],
@@ -77,6 +80,7 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
 #[derive(Debug)]
 struct Webhook {
+    callback: Option<Callback>,
     settings: Settings,
     client: http::Client,
     batched: bool,
@@ -94,9 +98,12 @@ struct Parts {
 }
 
 fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn Destination>> {
-    let settings = settings::read(section, context)?;
+    let settings = settings::read(section, context);
+    let callback = Callback::read(section, &callback::VENDOR);
+    let settings = settings?;
     let parts = Parts::new(&settings).map_err(|error| section.fault("", error)).ok()?;
     Some(Arc::new(Webhook {
+        callback: callback?,
         client: vendor::client(section, context, &settings.url)?,
         batched: context.batched,
         batch_format: context.batch_format,
@@ -127,7 +134,12 @@ impl Destination for Webhook {
         let parts = Parts::new(&self.settings)?;
         *self.parts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(parts);
         let changed = results.into_iter().collect::<Result<Vec<_>, _>>()?;
-        Ok(changed.contains(&true) | auth? | network?)
+        let callback = calls::refresh(self.callback.as_ref());
+        Ok(changed.contains(&true) | auth? | network? | callback?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

@@ -96,7 +96,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Vec<LiveSecret>> {
     secrets.into_iter().collect()
 }
 
-fn key(secret: &Secret) -> Result<hmac::Key, BadSecret> {
+pub(super) fn key(secret: &Secret) -> Result<hmac::Key, BadSecret> {
     let text = secret.expose().strip_prefix(PREFIX).ok_or(BadSecret::Prefix)?;
     let bytes = BASE64.decode(text).map_err(|_| BadSecret::Base64)?;
     if !KEY_BYTES.contains(&bytes.len()) {

@@ -14,6 +14,7 @@
 //! with APIs" and "Create an incident".
 
 mod auth;
+mod callback;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,8 @@ use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use holdfast_model::{
-    DeliveryError, Destination, Member, Reason, Receipt, Shipment, Timestamp, delivery::Delivered,
+    Callbacks, DeliveryError, Destination, Member, Reason, Receipt, Shipment, Timestamp,
+    delivery::Delivered,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -30,6 +32,7 @@ use serde_json::{Value, json};
 use self::{auth::Credentials, settings::Version};
 use super::Kind;
 use crate::{
+    callback::{self as calls, Callback},
     http::{self, Answer},
     message::{self, Lifecycle, Message, Phase, Severities},
     vendor::Api,
@@ -62,6 +65,7 @@ const CLOSED: [i64; 2] = [2, 3];
 
 #[derive(Debug)]
 struct Xsoar {
+    callback: Option<Callback>,
     api: Api,
     credentials: Credentials,
     version: Version,
@@ -98,7 +102,12 @@ impl Destination for Xsoar {
 
     fn refresh_secrets(&self) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let (key, api) = (self.credentials.refresh(), self.api.refresh());
-        Ok(key? | api?)
+        let callback = calls::refresh(self.callback.as_ref());
+        Ok(key? | api? | callback?)
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        calls::port(self.callback.as_ref())
     }
 
     fn take_template_errors(&self) -> u64 {

@@ -8,8 +8,9 @@ use holdfast_model::{
 };
 use reqwest::header::HeaderValue;
 
-use super::{Xsoar, auth::Credentials};
+use super::{Xsoar, auth::Credentials, callback};
 use crate::{
+    callback::{self as calls, Callback},
     destinations::Context,
     message::{self, Lifecycle, Severities},
     vendor::{self, Api, Auth},
@@ -29,6 +30,7 @@ pub(super) const ALL: &[&Setting] = &[
     &message::GROUP,
     &message::RESOLVED_BY,
     &message::TEMPLATE,
+    &calls::SHARED,
 ];
 
 const URL: Setting = Setting::optional(
@@ -102,12 +104,14 @@ pub(super) fn build(section: &Section<'_>, context: &Context) -> Option<Arc<dyn 
         Severities::read(section, ["1", "2", "3", "4"], &["0", "0.5", "1", "2", "3", "4"]);
     let lifecycle = Lifecycle::read(section);
     let template = message::Template::read(section);
+    let callback = Callback::read(section, &callback::VENDOR);
     let key_field = key_field?;
     if key_field.is_none() && section.text(&message::GROUP) == Some("problem") {
         section.fault(message::GROUP.name, "it needs `key_field`, by which a problem is found");
         return None;
     }
     Some(Arc::new(Xsoar {
+        callback: callback?,
         api: Api::new(section, context, address?, Auth::None)?,
         credentials: credentials?,
         version,
