@@ -160,7 +160,6 @@ impl Running {
         let result = self.try_reload().await;
         notify::ready();
         let outcome = if result.is_ok() { "ok" } else { "failed" };
-        self.reloads.with_label_values(&[outcome]).inc();
         self.report(&result);
         let detail = match &result {
             Ok(report) => report.summary(),
@@ -176,6 +175,8 @@ impl Running {
         if let Err(error) = self.hands.engine.add_audit(entry).await {
             tracing::error!(error = %Chain(&error), "cannot write the audit entry");
         }
+        // Whoever sees it counted finds the rest of it.
+        self.reloads.with_label_values(&[outcome]).inc();
         result
     }
 
