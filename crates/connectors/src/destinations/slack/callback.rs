@@ -167,3 +167,38 @@ fn moment(ts: &str) -> Option<Timestamp> {
     let millis: u64 = rest.get(..3).and_then(|rest| rest.parse().ok()).unwrap_or(0);
     Some(Timestamp(seconds.checked_mul(1000)?.checked_add(millis)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_at_slacks_own_addresses_alone() {
+        #[rustfmt::skip]
+        let table = [
+            ("https://hooks.slack.com/actions/x", "https://slack.com/api", true),
+            ("https://hooks.slack.com/actions/x", "https://hooks.slack.com/services/x", true),
+            ("https://hooks.slack-gov.com/actions/x", "https://slack-gov.com/api", true),
+            ("https://hooks.slack-gov.com/actions/x", "https://slack.com/api", false),
+            ("https://evilslack.com/x", "https://slack.com/api", false),
+            ("https://slack.com.evil.example/x", "https://slack.com/api", false),
+            ("http://hooks.slack.com/x", "https://slack.com/api", false),
+            ("https://hooks.slack.com:8443/x", "https://slack.com/api", false),
+            ("https://u:p@hooks.slack.com/x", "https://slack.com/api", false),
+            ("https://127.0.0.1/x", "https://slack.com/api", false),
+        ];
+        for (url, own, expected) in table {
+            let said = is_slacks(&url.parse().unwrap(), &own.parse().unwrap());
+            assert_eq!(said, expected, "{url} {own}");
+        }
+    }
+
+    #[test]
+    fn a_ts_is_a_moment_or_none() {
+        assert_eq!(moment("1503435956.000247"), Some(Timestamp(1_503_435_956_000)));
+        assert_eq!(moment("1503435956"), Some(Timestamp(1_503_435_956_000)));
+        for odd in ["", ".", "x.1", "-1.5", "99999999999999999999.1"] {
+            assert_eq!(moment(odd), None, "{odd}");
+        }
+    }
+}

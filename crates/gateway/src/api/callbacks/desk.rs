@@ -277,3 +277,23 @@ fn problem(error: QueueError) -> Problem {
         other => other.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_asked_to_come_again() {
+        let full = QueueError::Full { bytes_live: 2, bytes_max: 1 };
+        let disk = QueueError::DiskFull { bytes_free: 1, bytes_needed: 2 };
+        let keys = QueueError::TooLarge { what: "the keys", bytes: 2, bytes_max: 1 };
+        for error in [full, disk, keys, QueueError::Closed] {
+            let said = format!("{error:?}");
+            let answer = problem(error).into_response();
+            assert_eq!(answer.status().as_u16(), 503, "{said}");
+            assert_eq!(answer.headers()[header::RETRY_AFTER], "5", "{said}");
+        }
+        let failed = problem(QueueError::Failed { reason: "io".into() }).into_response();
+        assert_eq!(failed.status().as_u16(), 500);
+    }
+}
