@@ -121,6 +121,12 @@ pub trait Destination: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether what it does can come back as an alert of Wazuh's. Its lane then takes no alert that
+    /// came of an injected event, unless the operator says so.
+    fn acts_on_wazuh(&self) -> bool {
+        false
+    }
+
     /// Gives it its notebook, before anything else is asked of it. Without one, as for `check` and
     /// `render`, it remembers nothing.
     fn keep_in(&self, _notebook: Arc<dyn Notebook>) {}
