@@ -18,6 +18,8 @@ mod serial;
 pub mod sources;
 mod uuid5;
 mod vendor;
+mod wazuh_api;
+mod wazuh_event;
 
 #[cfg(test)]
 mod example;

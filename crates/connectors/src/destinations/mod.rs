@@ -26,6 +26,9 @@ mod syslog;
 mod teams;
 mod telegram;
 mod thehive;
+mod wazuh_active_response;
+mod wazuh_events;
+mod wazuh_socket;
 mod webhook;
 mod xsoar;
 
@@ -65,6 +68,9 @@ pub const CATALOG: &[Kind] = &[
     syslog::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,
+    wazuh_socket::KIND,
+    wazuh_events::KIND,
+    wazuh_active_response::KIND,
 ];
 
 /// What the gateway knows about a type of destination before one is configured.

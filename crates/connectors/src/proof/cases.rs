@@ -30,6 +30,9 @@ const ACCEPTED: &str = "202 Accepted";
 const RECORD: &str =
     r#"{"result":{"sys_id":"9d385017c611228701d22104cc95c371","number":"INC0010002"}}"#;
 
+const WAZUH_LOGIN: (&str, &str) =
+    ("POST /security/user/authenticate ", r#"{"data":{"token":"jwt-one-0123456789"},"error":0}"#);
+
 #[rustfmt::skip]
 pub(super) const ALL: &[Case] = &[
     Case { name: "webhook", table: "url = \"URL/x\"",
@@ -96,6 +99,12 @@ pub(super) const ALL: &[Case] = &[
         beside: &[("POST /services/collector/ack ", r#"{"acks":{"7":true}}"#)] },
     Case { name: "elasticsearch", table: "url = \"URL\"\napi_key = \"0123456789abcdef\"\ngzip = false\nindex = \"alerts-{date}\"",
         subject: "POST /_bulk", success: (OK, r#"{"errors":false,"items":[{"create":{"_index":"i","_id":"KEY","status":201}}]}"#), beside: &[] },
+    Case { name: "wazuh_events", table: "url = \"URL\"\nuser = \"me\"\npassword = \"pass-word\"",
+        subject: "POST /events ", success: (OK, r#"{"message":"The events were forwarded to analisysd","error":0}"#),
+        beside: &[WAZUH_LOGIN] },
+    Case { name: "wazuh_active_response", table: "url = \"URL\"\nuser = \"me\"\npassword = \"pass-word\"\ncommands = [\"!firewall-drop\"]\ncommand = \"!firewall-drop\"",
+        subject: "PUT /active-response?agents_list=0", success: (OK, r#"{"data":{"affected_items":["001","002","003","004","005","006","007"],"failed_items":[]},"error":0}"#),
+        beside: &[WAZUH_LOGIN] },
 ];
 
 // === impl Case ===

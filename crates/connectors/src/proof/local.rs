@@ -1,6 +1,17 @@
 //! Every destination that speaks something else than HTTP, through the faults it has instead.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixDatagram, UnixListener},
+    },
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use holdfast_model::Destination;
 use rustls::pki_types::PrivateKeyDer;
@@ -76,6 +87,12 @@ async fn play(name: &'static str, fault: &'static str) -> String {
         "process" => process(&place, fault),
         "file" => file(&place, fault),
         "stdout" => destination(name, "", fault),
+        "wazuh_socket" => {
+            let path = place.join("queue");
+            let _there = wazuh_socket(&path, fault);
+            let destination = destination(name, &format!("path = {path:?}"), fault);
+            return send(&destination).await;
+        }
         _ => panic!("nobody plays `{name}`"),
     };
     let said = send(&destination).await;
@@ -251,6 +268,28 @@ fn process(place: &Path, fault: &str) -> Arc<dyn Destination> {
         _ => serde_json::json!(["/bin/sh", "-c", format!("{READ}{said}")]),
     };
     destination("process", &format!("command = {command}\nfolder = {place:?}"), fault)
+}
+
+/// What stands where Wazuh's queue socket should be.
+fn wazuh_socket(path: &Path, fault: &str) -> Option<OwnedFd> {
+    match fault {
+        "missing" => None,
+        "refused" => {
+            drop(UnixDatagram::bind(path).unwrap());
+            None
+        }
+        "stream_in_its_place" => Some(UnixListener::bind(path).unwrap().into()),
+        "file_in_its_place" => Some(fs::File::create(path).unwrap().into()),
+        _ => {
+            let socket = UnixDatagram::bind(path).unwrap();
+            if fault == "full_hang" {
+                let other = UnixDatagram::unbound().unwrap();
+                other.set_nonblocking(true).unwrap();
+                while other.send_to(b"x", path).is_ok() {}
+            }
+            Some(socket.into())
+        }
+    }
 }
 
 fn file(place: &Path, fault: &str) -> Arc<dyn Destination> {

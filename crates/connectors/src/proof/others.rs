@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, sync::Arc};
 
 use holdfast_model::{Destination, Member, Timestamp};
 use serde_json::Value;
-use tokio::net::UdpSocket;
+use tokio::net::{UdpSocket, UnixDatagram};
 
 use super::{
     bodies::{self, Line, members},
@@ -15,7 +15,8 @@ use super::{
 use crate::testing::{build, context, shipment};
 
 /// What is rendered here.
-pub(super) const NAMES: [&str; 6] = ["syslog", "email", "script", "process", "file", "stdout"];
+pub(super) const NAMES: [&str; 7] =
+    ["syslog", "email", "script", "process", "file", "stdout", "wazuh_socket"];
 
 /// Set in the process that prints to its standard output, so that the test can read it.
 const CHILD: &str = "HOLDFAST_PROOF_PRINTS";
@@ -34,7 +35,7 @@ async fn every_sample_is_whole_where_no_http_is_spoken() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().canonicalize().unwrap();
     lines.extend([email().await, script(&place).await, process(&place).await]);
-    lines.extend([file(&place).await, stdout()]);
+    lines.extend([file(&place).await, stdout(), wazuh_socket(&place).await]);
     bodies::print(&lines);
 }
 
@@ -203,6 +204,35 @@ async fn file(place: &Path) -> Line {
     }
     assert_eq!(fs::read(&path).unwrap(), expected);
     line("file", members().len(), "validated: the alert")
+}
+
+async fn wazuh_socket(place: &Path) -> Line {
+    let path = place.join("queue");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let destination = destination("wazuh_socket", &format!("path = {path:?}"));
+    for (sample, mut member) in members() {
+        if sample == "hostile" {
+            // Whole, it is longer than what Wazuh reads.
+            let mut short = alert(&member);
+            for field in ["full_log", "location"] {
+                short[field] = "| : -> \\ \" \n \u{202e}é".into();
+            }
+            short["rule"]["description"] = short["full_log"].clone();
+            short["data"]["dstuser"] = short["full_log"].clone();
+            member = crate::testing::alert(99, short.to_string());
+        }
+        deliver(&destination, &member).await;
+        let mut datagram = vec![0; 65_535];
+        let length = socket.recv(&mut datagram).await.unwrap();
+        let text = std::str::from_utf8(&datagram[..length]).unwrap();
+        // As analysisd does: to the first colon that no bar stands before.
+        let rest = text.strip_prefix("1:").unwrap().replace("||", "").replace("|:", "");
+        let (_, event) = rest.split_once(':').unwrap();
+        let said: Value = serde_json::from_str(event).unwrap_or_default();
+        assert_eq!(said["integration"], "holdfast", "{sample}: {text}");
+        assert_eq!(said["holdfast"]["key"], member.key, "{sample}");
+    }
+    line("wazuh_socket", members().len(), "validated: the event")
 }
 
 /// Printed by another process, because this one's output is the tests'.
