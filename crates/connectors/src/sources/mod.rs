@@ -5,6 +5,8 @@
 //! catalogue. (`http` is always there and lives in the gateway, which owns the listener.)
 
 mod alerts_file;
+mod json_file;
+mod wrap;
 
 use std::sync::{
     Arc, Mutex,
@@ -19,7 +21,11 @@ use holdfast_model::{
 use tokio_util::sync::CancellationToken;
 
 /// Every type of source, in the order users see them.
-pub const CATALOG: &[Kind] = &[alerts_file::KIND];
+#[rustfmt::skip]
+pub const CATALOG: &[Kind] = &[
+    alerts_file::KIND,
+    json_file::KIND,
+];
 
 /// What the gateway knows about a type of source before one is configured.
 pub struct Kind {
