@@ -6,6 +6,7 @@
 
 mod alerts_file;
 mod json_file;
+mod osquery_tls;
 mod wrap;
 
 use std::sync::{
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub const CATALOG: &[Kind] = &[
     alerts_file::KIND,
     json_file::KIND,
+    osquery_tls::KIND,
 ];
 
 /// What the gateway knows about a type of source before one is configured.
@@ -65,6 +67,8 @@ pub struct SourceHealth {
     pub unread_bytes: AtomicU64,
     /// When it last read something, in milliseconds since 1970; 0: never.
     pub last_read_ms: AtomicU64,
+    /// How many requests a source with a listener of its own has refused in this run.
+    pub refused: AtomicU64,
 }
 
 impl SourceHealth {
