@@ -14,6 +14,7 @@ mod mattermost;
 mod misp;
 mod opencti;
 mod opsgenie;
+mod osquery;
 mod pagerduty;
 mod process;
 mod script;
@@ -65,6 +66,7 @@ pub const CATALOG: &[Kind] = &[
     xsoar::KIND,
     misp::KIND,
     opencti::KIND,
+    osquery::KIND,
     syslog::KIND,
     splunk_hec::KIND,
     elasticsearch::KIND,

@@ -28,7 +28,8 @@ use super::{
 };
 use crate::{
     destinations::Context,
-    message::samples,
+    fleet,
+    message::{Message, samples},
     testing::{build, context, shipment},
 };
 
@@ -86,6 +87,7 @@ async fn play(name: &'static str, fault: &'static str) -> String {
         "script" => script(&place, fault),
         "process" => process(&place, fault),
         "file" => file(&place, fault),
+        "osquery" => return osquery(fault).await,
         "stdout" => destination(name, "", fault),
         "wazuh_socket" => {
             let path = place.join("queue");
@@ -290,6 +292,40 @@ fn wazuh_socket(path: &Path, fault: &str) -> Option<OwnedFd> {
             Some(socket.into())
         }
     }
+/// A host that answers its questions with this fault.
+async fn osquery(fault: &'static str) -> String {
+    let source = format!("local-{fault}");
+    let retry = if fault == "silent_retry" { "retry" } else { "answer" };
+    let table = format!(
+        "source = \"{source}\"\nquery = \"SELECT {{{{ message.title }}}}\"\nwhen_silent = \"{retry}\""
+    );
+    let timeout = Duration::from_millis(300);
+    let built = build(kind("osquery"), &table, &Context { timeout, ..context() }).unwrap();
+    if fault == "no_source" {
+        return send(&built).await;
+    }
+    let served = fleet::serve(&source, 9);
+    let hosts = served.fleet();
+    let (_, member) = samples::all().swap_remove(0);
+    let agent = Message::of(&member).agent_name.unwrap();
+    if fault != "unknown_host" {
+        assert!(hosts.heard("uuid-1", &agent, [10, 0, 0, 1].into()));
+    }
+    let answering = async {
+        let status = match fault {
+            "success" => 0,
+            "query_failed" => 1,
+            "source_ends" => {
+                hosts.question("uuid-1").await;
+                return hosts.forget();
+            }
+            _ => return,
+        };
+        let (id, _) = hosts.question("uuid-1").await;
+        let reply = fleet::Reply { status, message: String::new(), rows: Vec::new() };
+        assert!(hosts.answer("uuid-1", &id, reply));
+    };
+    tokio::join!(send(&built), answering).0
 }
 
 fn file(place: &Path, fault: &str) -> Arc<dyn Destination> {

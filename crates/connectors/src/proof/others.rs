@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, sync::Arc};
 
-use holdfast_model::{Destination, Member, Timestamp};
+use holdfast_model::{Destination, Member, Timestamp, delivery::Delivered};
 use serde_json::Value;
 use tokio::net::{UdpSocket, UnixDatagram};
 
@@ -12,11 +12,16 @@ use super::{
     outcome,
     smtp::MailServer,
 };
-use crate::testing::{build, context, shipment};
+use crate::{
+    fleet,
+    message::Message,
+    testing::{build, context, shipment},
+};
 
 /// What is rendered here.
 pub(super) const NAMES: [&str; 7] =
     ["syslog", "email", "script", "process", "file", "stdout", "wazuh_socket"];
+    ["syslog", "email", "script", "process", "file", "osquery", "stdout"];
 
 /// Set in the process that prints to its standard output, so that the test can read it.
 const CHILD: &str = "HOLDFAST_PROOF_PRINTS";
@@ -36,6 +41,7 @@ async fn every_sample_is_whole_where_no_http_is_spoken() {
     let place = folder.path().canonicalize().unwrap();
     lines.extend([email().await, script(&place).await, process(&place).await]);
     lines.extend([file(&place).await, stdout(), wazuh_socket(&place).await]);
+    lines.extend([file(&place).await, osquery().await, stdout()]);
     bodies::print(&lines);
 }
 
@@ -233,6 +239,42 @@ async fn wazuh_socket(place: &Path) -> Line {
         assert_eq!(said["holdfast"]["key"], member.key, "{sample}");
     }
     line("wazuh_socket", members().len(), "validated: the event")
+/// Each value of a query is one literal, whatever an alert holds, and each answer is JSON.
+async fn osquery() -> Line {
+    let served = fleet::serve("proof", 9);
+    let hosts = served.fleet();
+    let table = "source = \"proof\"\nquery = \"SELECT {{ message.title }} AS said\"";
+    let destination = destination("osquery", table);
+    let mut samples = 0;
+    for (sample, mut member) in members() {
+        if Message::of(&member).agent_name.is_none() {
+            // Without an agent there is no host to ask.
+            let mut with = alert(&member);
+            with["agent"] = serde_json::json!({ "name": "web-01" });
+            member = crate::testing::alert(99, with.to_string());
+        }
+        let message = Message::of(&member);
+        let agent = message.agent_name.as_deref().unwrap();
+        assert!(hosts.heard("uuid-1", agent, [10, 0, 0, 1].into()));
+        let answering = async {
+            let (id, query) = hosts.question("uuid-1").await;
+            let quoted = message.title.replace('\'', "''");
+            assert_eq!(query, format!("SELECT '{quoted}' AS said"), "{sample}");
+            let rows = vec![serde_json::json!({ "said": message.title })];
+            assert!(hosts.answer(
+                "uuid-1",
+                &id,
+                fleet::Reply { status: 0, message: String::new(), rows }
+            ));
+        };
+        let sent = shipment([member.clone()]);
+        let (delivered, ()) = tokio::join!(destination.deliver(&sent), answering);
+        let Ok(Delivered::All(receipt)) = delivered else { panic!("{sample}: {delivered:?}") };
+        let said: Value = serde_json::from_slice(&receipt.answers[0]).unwrap();
+        assert_eq!(said["osquery"]["snapshot"][0]["said"], message.title, "{sample}");
+        samples += 1;
+    }
+    line("osquery", samples, "validated: one literal")
 }
 
 /// Printed by another process, because this one's output is the tests'.

@@ -5,6 +5,9 @@
 //! catalogue. (`http` is always there and lives in the gateway, which owns the listener.)
 
 mod alerts_file;
+mod json_file;
+mod osquery_tls;
+mod wrap;
 
 use std::sync::{
     Arc, Mutex,
@@ -19,7 +22,12 @@ use holdfast_model::{
 use tokio_util::sync::CancellationToken;
 
 /// Every type of source, in the order users see them.
-pub const CATALOG: &[Kind] = &[alerts_file::KIND];
+#[rustfmt::skip]
+pub const CATALOG: &[Kind] = &[
+    alerts_file::KIND,
+    json_file::KIND,
+    osquery_tls::KIND,
+];
 
 /// What the gateway knows about a type of source before one is configured.
 pub struct Kind {
@@ -59,6 +67,8 @@ pub struct SourceHealth {
     pub unread_bytes: AtomicU64,
     /// When it last read something, in milliseconds since 1970; 0: never.
     pub last_read_ms: AtomicU64,
+    /// How many requests a source with a listener of its own has refused in this run.
+    pub refused: AtomicU64,
 }
 
 impl SourceHealth {

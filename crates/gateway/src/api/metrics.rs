@@ -116,6 +116,7 @@ struct Tails {
     tail_position: IntGaugeVec,
     tail_unread: IntGaugeVec,
     tail_last_read: GaugeVec,
+    refused: IntGaugeVec,
 }
 
 impl Tails {
@@ -135,6 +136,11 @@ impl Tails {
             tail_last_read: make.floats(
                 "source_tail_last_read_timestamp_seconds",
                 "When a source last read something; 0: never in this run.",
+                &source,
+            )?,
+            refused: make.gauges(
+                "source_refused_requests",
+                "Requests that a source's own listener has refused in this run.",
                 &source,
             )?,
         })
@@ -295,6 +301,8 @@ pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Proble
         api.scrape.tails.tail_unread.with_label_values(&name).set(signed(unread));
         let seconds = health.last_read_ms.load(Ordering::Relaxed) as f64 / 1000.0;
         api.scrape.tails.tail_last_read.with_label_values(&name).set(seconds);
+        let refused = health.refused.load(Ordering::Relaxed);
+        api.scrape.tails.refused.with_label_values(&name).set(signed(refused));
         // Every combination exists from the start.
         for reason in [DeadReason::Invalid, DeadReason::TooLong] {
             api.metrics.died(&DeadId::source_owner(source.name.as_str()), reason, 0);

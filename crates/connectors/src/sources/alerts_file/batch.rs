@@ -3,15 +3,22 @@
 //! The places are kept one by one because a batch that is too large is taken in pieces, and each
 //! piece must carry exactly its own position.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use holdfast_model::{AlertError, IntakeBatch, NewEvent, Reject, RejectReason, check_alert};
 
-use super::{lines::Piece, position::Position};
+use super::{super::wrap::Wrap, lines::Piece, position::Position};
 
 /// How much of a hole is kept: zeros are all alike.
 const HOLE_KEPT_BYTES: usize = 64;
+
+/// What a line must be, and what becomes of it.
+#[derive(Clone, Debug)]
+pub(in crate::sources) struct Form {
+    pub(in crate::sources) line_bytes_max: usize,
+    pub(in crate::sources) wrap: Option<Arc<Wrap>>,
+}
 
 #[derive(Clone, Debug)]
 pub(super) enum Record {
@@ -30,19 +37,32 @@ pub(super) struct Batch {
     pub(super) unread_bytes: u64,
 }
 
+// === impl Form ===
+
+impl Form {
+    /// The event's body of a line.
+    fn body(&self, line: &Bytes) -> Result<Bytes, AlertError> {
+        check_alert(line, self.line_bytes_max)?;
+        match &self.wrap {
+            Some(wrap) => wrap.around(line),
+            None => Ok(line.clone()),
+        }
+    }
+}
+
 // === impl Record ===
 
 impl Record {
     /// Judges a piece of the file. `place` says where it was, for people.
-    pub(super) fn of(piece: Piece, line_bytes_max: usize, place: impl Fn() -> String) -> Self {
+    pub(super) fn of(piece: Piece, form: &Form, place: impl Fn() -> String) -> Self {
         match piece {
-            Piece::Line(line) => match check_alert(&line, line_bytes_max) {
-                Ok(()) => Self::Alert(line),
+            Piece::Line(line) => match form.body(&line) {
+                Ok(body) => Self::Alert(body),
                 Err(error) => Self::refused(&error, &place(), &line),
             },
             Piece::TooLong { kept, bytes } => {
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-                let error = AlertError::TooLong { bytes, bytes_max: line_bytes_max };
+                let error = AlertError::TooLong { bytes, bytes_max: form.line_bytes_max };
                 Self::refused(&error, &place(), &kept)
             }
             Piece::Hole(bytes) => Self::Reject(Reject {

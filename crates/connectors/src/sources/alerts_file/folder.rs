@@ -10,11 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flate2::read::MultiGzDecoder;
-
 use super::{
-    parts::{self, Part, Sibling},
+    parts::{self, Packing, Part, Sibling},
     position::{HEAD_BYTES_MAX, Identity},
+    unpack::Unpacked,
 };
 
 /// A file that was opened, with what its descriptor (not its name) says it is.
@@ -23,7 +22,7 @@ pub(super) struct Opened {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) identity: Identity,
-    pub(super) packed: bool,
+    pub(super) packed: Option<Packing>,
 }
 
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub(super) struct Folder {
     pub(super) path: PathBuf,
     dir: PathBuf,
     name: String,
+    /// Whether Wazuh keeps parts with dated names under it.
+    dated: bool,
 }
 
 // === impl Opened ===
@@ -43,19 +44,18 @@ impl Opened {
         let file = File::options().read(true).custom_flags(flags).open(&path)?;
         let metadata = file.metadata()?;
         only_file(&metadata)?;
-        let packed = path.file_name().and_then(OsStr::to_str).is_some_and(parts::is_packed);
+        let packed = path.file_name().and_then(OsStr::to_str).and_then(Packing::of);
         Ok(Self { file, path, identity: Identity::of(&metadata), packed })
     }
 
     /// The first bytes of what is in the file, uncompressed.
     pub(super) fn beginning(&self) -> io::Result<Vec<u8>> {
         let mut seen = Vec::with_capacity(HEAD_BYTES_MAX);
-        if self.packed {
+        if let Some(packing) = self.packed {
             // Through its own descriptor, because reading moves the place it reads at.
             let again = File::open(&self.path)?;
-            MultiGzDecoder::new(io::BufReader::new(again))
-                .take(HEAD_BYTES_MAX as u64)
-                .read_to_end(&mut seen)?;
+            let unpacked = Unpacked::new(packing, again)?;
+            unpacked.take(HEAD_BYTES_MAX as u64).read_to_end(&mut seen)?;
         } else {
             rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut seen), 0)?;
         }
@@ -95,10 +95,10 @@ pub(super) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 // === impl Folder ===
 
 impl Folder {
-    pub(super) fn around(path: PathBuf) -> Self {
+    pub(super) fn around(path: PathBuf, dated: bool) -> Self {
         let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { path, dir, name }
+        Self { path, dir, name, dated }
     }
 
     /// Which file stands at the path now.
@@ -193,6 +193,9 @@ impl Folder {
 
     fn months(&self) -> io::Result<Vec<(u16, u8, PathBuf)>> {
         let mut months = Vec::new();
+        if !self.dated {
+            return Ok(months);
+        }
         for (year, folder) in named(&self.dir, parts::year)? {
             months.extend(named(&folder, parts::month)?.into_iter().map(|(m, f)| (year, m, f)));
         }

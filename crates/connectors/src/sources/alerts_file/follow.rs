@@ -65,7 +65,7 @@ impl Follower {
         position: Option<Position>,
         wake: Arc<Notify>,
     ) -> Self {
-        let folder = Folder::around(options.path.clone());
+        let folder = Folder::around(options.path.clone(), options.dated);
         let watch = Watch::new(options.path.clone(), wake);
         let state = position.map_or(State::New, State::Lost);
         let past = Past::new(options.damaged_wait);
@@ -97,7 +97,9 @@ impl Follower {
             State::New | State::Lost(_) => self.folder.path.display(),
         };
         let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => " (Wazuh lets its group `wazuh` read the alerts)",
+            io::ErrorKind::PermissionDenied if self.options.dated => {
+                " (Wazuh lets its group `wazuh` read the alerts)"
+            }
             _ => "",
         };
         format!("{path} cannot be read: {}{hint}", Chain(error))
@@ -126,7 +128,7 @@ impl Follower {
             None => self.folder.part_of(opened.identity)?,
         };
         let path = opened.path.clone();
-        let reader = match Reader::new(opened, part, offset, self.options.line_bytes_max) {
+        let reader = match Reader::new(opened, part, offset, self.options.form.clone()) {
             Ok(reader) => reader,
             Err(error) if self.past.gives_up(&path, &error) => return Ok(Step::Again),
             Err(error) => return Err(error),
@@ -241,7 +243,7 @@ impl Follower {
         let settle = self.options.settle;
         let reader = &cursor.reader;
         reader.part.is_some()
-            || reader.opened.packed
+            || reader.opened.packed.is_some()
             || reader.is_quiet_for(settle)
             || noticed.elapsed() >= settle
     }

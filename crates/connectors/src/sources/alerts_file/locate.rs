@@ -89,13 +89,13 @@ fn marked(opened: &Opened, position: &Position) -> By {
 /// Whether the file's content is the one the position was taken in.
 fn is_the_one(opened: &Opened, position: &Position, by: By) -> io::Result<bool> {
     // A compressed part's size says nothing about its content's.
-    if !opened.packed && opened.file.metadata()?.len() < position.offset {
+    if opened.packed.is_none() && opened.file.metadata()?.len() < position.offset {
         return Ok(false);
     }
     let Some(head) = &position.head else { return Ok(by == By::Mark) };
     match opened.beginning() {
         Ok(beginning) => Ok(head.begins(&beginning)),
-        Err(error) if opened.packed && is_damage(&error) => Ok(false),
+        Err(error) if opened.packed.is_some() && is_damage(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -1,4 +1,5 @@
-//! Follows Wazuh's `alerts.json` through everything that happens to it.
+//! Follows Wazuh's `alerts.json` through everything that happens to it. `json_file` follows any
+//! other file with the same means; only Wazuh's dated parts are not looked for then.
 //!
 //! Promised: every line that is in the file, or in a file that stood in its place since the stored
 //! position, is taken exactly once and in the order it was written, as long as the file it is in
@@ -37,7 +38,8 @@ mod position;
 mod reader;
 mod submit;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
+mod unpack;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -50,12 +52,13 @@ use holdfast_model::{
 use tokio::{sync::Notify, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::batch::Form;
 use self::{
     follow::{Follower, Step},
     position::Position,
     submit::{Closed, Submitter},
 };
-use super::{Kind, Source, SourceHealth};
+use super::{Kind, Source, SourceHealth, wrap::Wrap};
 
 const PATH: Setting = Setting::optional(
     "path",
@@ -63,19 +66,19 @@ const PATH: Setting = Setting::optional(
     "The file to follow, as an absolute path. Rotated parts are looked for beside it and in the \
      folders YYYY/Mmm under the one it is in.",
 );
-const START: Setting = Setting::new(
+pub(super) const START: Setting = Setting::new(
     "start",
     "\"end\"",
     "Where to begin the first time only, in the file that is there then: \"end\" or \"beginning\". \
      Later the stored position decides. A file that appears after the start is read whole.",
 );
-const MAX_LINE: Setting = Setting::new(
+pub(super) const MAX_LINE: Setting = Setting::new(
     "max_line",
     "\"1MiB\"",
-    "The longest line that is taken as an alert, 1KiB to 64MiB. Of a longer one the first 64 KiB \
+    "The longest line that is taken, 1KiB to 64MiB. Of a longer one the first 64 KiB \
      become a dead letter of the source.",
 );
-const POLL_INTERVAL: Setting = Setting::new(
+pub(super) const POLL_INTERVAL: Setting = Setting::new(
     "poll_interval",
     "\"250ms\"",
     "How often to look at the file when the kernel does not report a change, 10ms to 1m. \
@@ -101,21 +104,38 @@ const PANIC_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 struct Options {
     path: PathBuf,
+    /// Whether Wazuh writes the file, with its dated parts.
+    dated: bool,
     from_end: bool,
-    line_bytes_max: usize,
+    form: Form,
     poll_interval: Duration,
     settle: Duration,
     damaged_wait: Duration,
 }
 
+/// A file that is followed, whoever writes it.
 #[derive(Debug)]
-struct AlertsFile {
+struct Followed {
     name: Arc<str>,
+    /// The type of source.
+    kind: &'static str,
     options: Arc<Options>,
 }
 
 fn build(section: &Section<'_>, name: &Name) -> Option<Box<dyn Source>> {
-    let path = PathBuf::from(section.required_text(&PATH));
+    follow(section, name, &KIND, &PATH, None)
+}
+
+/// Reads the keys of a source that follows a file, and builds it. With `wrap` lines are wrapped.
+pub(super) fn follow(
+    section: &Section<'_>,
+    name: &Name,
+    kind: &Kind,
+    path: &Setting,
+    wrap: Option<Arc<Wrap>>,
+) -> Option<Box<dyn Source>> {
+    let setting = path;
+    let path = PathBuf::from(section.required_text(setting));
     let from_end = section.word(&START, &["end", "beginning"]) == "end";
     let line_bytes_max = section.size(&MAX_LINE, 1024..=64 << 20);
     let bounds = Duration::from_millis(10)..=Duration::from_secs(60);
@@ -124,24 +144,26 @@ fn build(section: &Section<'_>, name: &Name) -> Option<Box<dyn Source>> {
         return None;
     }
     if !path.is_absolute() || path.file_name().is_none() {
-        section.fault(PATH.name, "it must be the absolute path of a file");
+        section.fault(setting.name, "it must be the absolute path of a file");
         return None;
     }
     let options = Options {
         path,
+        dated: kind.name == KIND.name,
         from_end,
-        line_bytes_max: usize::try_from(line_bytes_max).unwrap_or(usize::MAX),
+        form: Form { line_bytes_max: usize::try_from(line_bytes_max).unwrap_or(usize::MAX), wrap },
         poll_interval,
         settle: SETTLE,
         damaged_wait: DAMAGED_WAIT,
     };
-    Some(Box::new(AlertsFile { name: name.as_str().into(), options: Arc::new(options) }))
+    let (name, options) = (name.as_str().into(), Arc::new(options));
+    Some(Box::new(Followed { name, kind: kind.name, options }))
 }
 
 #[async_trait]
-impl Source for AlertsFile {
+impl Source for Followed {
     fn position_key(&self) -> String {
-        format!("alerts_file:{}", self.options.path.display())
+        format!("{}:{}", self.kind, self.options.path.display())
     }
 
     async fn run(
@@ -164,7 +186,7 @@ impl Source for AlertsFile {
     }
 }
 
-impl AlertsFile {
+impl Followed {
     /// Follows the file until it is told to stop. Fails only by a fault of its own.
     async fn follow(&self, submitter: &Submitter) -> Result<(), tokio::task::JoinError> {
         let Ok(stored) = submitter.position().await else { return Ok(()) };

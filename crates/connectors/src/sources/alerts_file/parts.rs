@@ -2,7 +2,8 @@
 //!
 //! Wazuh names parts by local date: `2026/Mar/ossec-alerts-10.json`, and on the same day
 //! `ossec-alerts-10-001.json` and so on; `monitord` makes `.json.gz` of them. Elsewhere `logrotate`
-//! renames `alerts.json` to `alerts.json.1` (a larger number is older) or `alerts.json-20260310`.
+//! renames `alerts.json` to `alerts.json.1` (a larger number is older) or `alerts.json-20260310`, and
+//! so does osquery, which makes `.zst` of all but the newest.
 
 use std::{cmp::Reverse, fmt, path::PathBuf, str::FromStr};
 
@@ -56,7 +57,8 @@ pub(super) fn month(folder: &str) -> Option<u8> {
 pub(super) fn siblings(current: &str, names: impl IntoIterator<Item = String>) -> Vec<Sibling> {
     let age = |name: &str| {
         let addition = name.strip_prefix(current)?;
-        let stamp = addition.strip_suffix(".gz").unwrap_or(addition).strip_prefix(['.', '-'])?;
+        let plain = Packing::ENDINGS.iter().find_map(|(end, _)| addition.strip_suffix(end));
+        let stamp = plain.unwrap_or(addition).strip_prefix(['.', '-'])?;
         match digits::<u32>(stamp) {
             Some(number) if stamp.len() < 8 => Some(Age::Numbered(Reverse(number))),
             _ => {
@@ -72,12 +74,25 @@ pub(super) fn siblings(current: &str, names: impl IntoIterator<Item = String>) -
     found
 }
 
-pub(super) fn is_packed(name: &str) -> bool {
-    name.ends_with(".gz")
+/// How a file is compressed, as its name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    Gzip,
+    Zstd,
 }
 
 fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+// === impl Packing ===
+
+impl Packing {
+    const ENDINGS: [(&str, Self); 2] = [(".gz", Self::Gzip), (".zst", Self::Zstd)];
+
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::ENDINGS.iter().find(|(end, _)| name.ends_with(end)).map(|(_, packing)| *packing)
+    }
 }
 
 // === impl Part ===
@@ -212,6 +227,7 @@ mod tests {
             "alerts.json.1",
             "alerts.json.2.gz",
             "alerts.json.10.gz",
+            "alerts.json.11.zst",
             "alerts.json.bak",
             "alerts.json-20260309.gz",
             "alerts.json-20260310",
@@ -223,6 +239,7 @@ mod tests {
         let expected = [
             "alerts.json-20260309.gz",
             "alerts.json-20260310",
+            "alerts.json.11.zst",
             "alerts.json.10.gz",
             "alerts.json.2.gz",
             "alerts.json.1",

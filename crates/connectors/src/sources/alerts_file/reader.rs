@@ -5,20 +5,19 @@
 //! even when the file has grown past the offset again.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Read},
+    io::{self, Read},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
 
 use super::{
-    batch::{Batch, Record},
+    batch::{Batch, Form, Record},
     folder::Opened,
     lines::Splitter,
     parts::Part,
     position::{Head, Position},
+    unpack::Unpacked,
 };
 
 /// What one read takes at most, and so about what one batch holds.
@@ -51,14 +50,14 @@ pub(super) struct Reader {
     unpacking: Option<Unpacking>,
     splitter: Splitter,
     head: Option<Head>,
-    line_bytes_max: usize,
+    form: Form,
     /// As of the last read; 0 for a compressed part, whose size says nothing.
     size: u64,
 }
 
 /// A compressed part cannot be read from the middle.
 struct Unpacking {
-    decoder: MultiGzDecoder<BufReader<File>>,
+    decoder: Unpacked,
     to_skip: u64,
     /// Met behind bytes that are good and were handed out first.
     fault: Option<io::Error>,
@@ -71,22 +70,18 @@ impl Reader {
         opened: Opened,
         part: Option<Part>,
         offset: u64,
-        line_bytes_max: usize,
+        form: Form,
     ) -> io::Result<Self> {
         let head = Head::of(&opened.beginning()?);
-        let unpacking = if opened.packed {
-            let file = BufReader::with_capacity(64 * 1024, opened.file.try_clone()?);
-            Some(Unpacking {
-                decoder: MultiGzDecoder::new(file),
-                to_skip: offset,
-                fault: None,
-                ended: false,
-            })
-        } else {
-            None
+        let unpacking = match opened.packed {
+            Some(packing) => {
+                let decoder = Unpacked::new(packing, opened.file.try_clone()?)?;
+                Some(Unpacking { decoder, to_skip: offset, fault: None, ended: false })
+            }
+            None => None,
         };
-        let splitter = Splitter::new(offset, line_bytes_max);
-        Ok(Self { opened, part, unpacking, splitter, head, line_bytes_max, size: 0 })
+        let splitter = Splitter::new(offset, form.line_bytes_max);
+        Ok(Self { opened, part, unpacking, splitter, head, form, size: 0 })
     }
 
     pub(super) fn position(&self) -> Position {
@@ -96,9 +91,9 @@ impl Reader {
 
     /// Begins anew where it stands: a decoder is of no use after a fault.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        if self.opened.packed {
+        if self.opened.packed.is_some() {
             let again = Opened::at(self.opened.path.clone())?;
-            *self = Self::new(again, self.part, self.splitter.offset(), self.line_bytes_max)?;
+            *self = Self::new(again, self.part, self.splitter.offset(), self.form.clone())?;
         }
         Ok(())
     }
@@ -131,7 +126,7 @@ impl Reader {
     pub(super) fn finish(&mut self) -> Option<Batch> {
         let start = self.splitter.offset();
         let piece = self.splitter.finish()?;
-        let record = Record::of(piece, self.line_bytes_max, || self.place(start));
+        let record = Record::of(piece, &self.form, || self.place(start));
         Some(self.batch(vec![(record, self.splitter.offset())]))
     }
 
@@ -146,7 +141,7 @@ impl Reader {
         while records.len() < RECORDS_MAX {
             let before = self.splitter.offset();
             let Some(piece) = self.splitter.piece() else { break };
-            let record = Record::of(piece, self.line_bytes_max, || self.place(before));
+            let record = Record::of(piece, &self.form, || self.place(before));
             records.push((record, self.splitter.offset()));
         }
         records
@@ -178,7 +173,7 @@ impl Reader {
         }
         if size < self.splitter.read_offset() {
             // Only an unfinished line was taken back. It is read anew.
-            self.splitter = Splitter::new(self.splitter.offset(), self.line_bytes_max);
+            self.splitter = Splitter::new(self.splitter.offset(), self.form.line_bytes_max);
         }
         let mut at = self.splitter.read_offset();
         let wanted = usize::try_from(size - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);

@@ -75,7 +75,8 @@ async fn lines_longer_than_a_block_and_files_longer_than_many_blocks_come_throug
     scene.wazuh.write_alerts(30_000);
     scene.wazuh.write_raw(format!("{long}{long}\n").as_bytes());
     scene.wazuh.write_alerts(1);
-    let options = super::Options { line_bytes_max: 4 << 20, ..super::from_beginning(&path) };
+    let form = super::Form { line_bytes_max: 4 << 20, wrap: None };
+    let options = super::Options { form, ..super::from_beginning(&path) };
     scene.running = Some(super::Running::start(options, &scene.intake));
     scene.until_caught_up().await;
     let both = |stored: &Stored| stored.rejects.len() == 1;

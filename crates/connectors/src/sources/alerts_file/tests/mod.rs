@@ -5,6 +5,7 @@ mod journal;
 mod lines;
 mod random;
 mod rotation;
+mod undated;
 mod wazuh;
 
 use std::{
@@ -21,7 +22,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::wazuh::Wazuh;
-use super::{super::SourceHealth, AlertsFile, Options, Source};
+use super::{super::SourceHealth, Followed, Form, KIND, Options, Source};
 
 /// Longer than any machine should need; reached only by a failing test.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,10 +36,10 @@ enum Refusal {
 
 /// What is "on stable storage".
 #[derive(Debug, Default)]
-struct Stored {
-    lines: Vec<String>,
-    rejects: Vec<Reject>,
-    position: Option<Bytes>,
+pub(in crate::sources) struct Stored {
+    pub(in crate::sources) lines: Vec<String>,
+    pub(in crate::sources) rejects: Vec<Reject>,
+    pub(in crate::sources) position: Option<Bytes>,
     refusals: VecDeque<Refusal>,
     refused: usize,
     records_max: Option<usize>,
@@ -46,18 +47,18 @@ struct Stored {
 }
 
 #[derive(Debug, Default)]
-struct Fake {
+pub(in crate::sources) struct Fake {
     stored: Mutex<Stored>,
     changed: Notify,
 }
 
 impl Fake {
-    fn stored(&self) -> MutexGuard<'_, Stored> {
+    pub(in crate::sources) fn stored(&self) -> MutexGuard<'_, Stored> {
         self.stored.lock().unwrap()
     }
 
     /// Waits for a state, not for a time.
-    async fn until(&self, what: &str, reached: impl Fn(&Stored) -> bool) {
+    pub(in crate::sources) async fn until(&self, what: &str, reached: impl Fn(&Stored) -> bool) {
         let waiting = async {
             loop {
                 let mut changed = std::pin::pin!(self.changed.notified());
@@ -80,7 +81,7 @@ impl Fake {
         }
     }
 
-    async fn until_lines(&self, lines: &[&str]) {
+    pub(in crate::sources) async fn until_lines(&self, lines: &[&str]) {
         self.until(&format!("{lines:?}"), |stored| stored.lines.len() >= lines.len()).await;
         assert_eq!(self.stored().lines, lines);
     }
@@ -129,22 +130,26 @@ impl Intake for Fake {
 }
 
 /// A source at work.
-struct Running {
+pub(in crate::sources) struct Running {
     task: JoinHandle<()>,
     stop: CancellationToken,
-    health: Arc<SourceHealth>,
+    pub(in crate::sources) health: Arc<SourceHealth>,
 }
 
 impl Running {
     fn start(options: Options, intake: &Arc<Fake>) -> Self {
-        let source = AlertsFile { name: "wazuh".into(), options: Arc::new(options) };
+        let (kind, options) = (KIND.name, Arc::new(options));
+        Self::start_source(Box::new(Followed { name: "wazuh".into(), kind, options }), intake)
+    }
+
+    pub(in crate::sources) fn start_source(source: Box<dyn Source>, intake: &Arc<Fake>) -> Self {
         let (stop, health) = (CancellationToken::new(), Arc::new(SourceHealth::default()));
         let intake: Arc<dyn Intake> = Arc::<Fake>::clone(intake);
-        let task = tokio::spawn(Box::new(source).run(intake, Arc::clone(&health), stop.clone()));
+        let task = tokio::spawn(source.run(intake, Arc::clone(&health), stop.clone()));
         Self { task, stop, health }
     }
 
-    async fn stop(self) {
+    pub(in crate::sources) async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("it stops when told").unwrap();
     }
@@ -155,7 +160,7 @@ impl Running {
         drop(self.task.await);
     }
 
-    async fn until_trouble(&self, about: &str) -> String {
+    pub(in crate::sources) async fn until_trouble(&self, about: &str) -> String {
         let waiting = async {
             loop {
                 match self.health.trouble() {
@@ -173,7 +178,8 @@ fn from_beginning(path: &Path) -> Options {
     Options {
         path: path.to_owned(),
         from_end: false,
-        line_bytes_max: 1024,
+        dated: true,
+        form: Form { line_bytes_max: 1024, wrap: None },
         poll_interval: Duration::from_millis(5),
         settle: Duration::from_millis(50),
         damaged_wait: Duration::from_millis(100),
