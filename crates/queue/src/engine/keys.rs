@@ -10,6 +10,7 @@
 //! w <lane> 0 <first:8>    window of storm control
 //! l <lane> 0 <part>      lane: position, settled spans, counters, state
 //! r <lane> 0 <seq:8> <generation> <part>   retry record
+//! c <name> 0 <part>      consumer: what it asked for, and how far it is
 //! b <owner>              how many dead letters an owner has
 //! d <owner> 0 <seq:8> <part>               dead letter
 //! s <source key>         source position
@@ -114,6 +115,10 @@ pub(crate) fn linked_of(lane: &str) -> Vec<u8> {
 pub(crate) fn linked(lane: &str, remote_id: &str) -> Vec<u8> {
     let hash = Sha256::digest(remote_id.as_bytes());
     key(b'k', &[lane.as_bytes(), b"\0", &hash[..16]])
+}
+
+pub(crate) fn consumer(name: &str) -> Vec<u8> {
+    key(b'c', &[name.as_bytes(), b"\0"])
 }
 
 pub(crate) fn source(name: &str) -> Vec<u8> {

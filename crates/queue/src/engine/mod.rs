@@ -5,6 +5,7 @@ mod append;
 mod aside;
 mod backlog;
 pub mod compact;
+mod consumers;
 mod dead;
 pub mod export;
 mod express;

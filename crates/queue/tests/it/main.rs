@@ -8,6 +8,7 @@ mod adopt;
 mod append;
 mod bed;
 mod beside;
+mod consumers;
 mod crash;
 mod damage;
 mod dead;
