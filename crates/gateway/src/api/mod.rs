@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod callbacks;
 mod console;
+mod consumers;
 mod dead_letters;
 mod destinations;
 mod event;
@@ -74,6 +75,7 @@ pub(crate) struct Api {
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
     pub reloader: Reloader,
     readers: alerts::Readers,
+    consumers: consumers::Desks,
     console: console::Console,
     /// For tests of destinations.
     tests: Semaphore,
@@ -108,6 +110,7 @@ impl Api {
     pub(crate) fn new(parts: Parts) -> prometheus::Result<Self> {
         Ok(Self {
             scrape: metrics::Scrape::register(parts.registry)?,
+            consumers: consumers::Desks::of(&*parts.engine),
             engine: parts.engine,
             lanes: parts.lanes,
             intake: parts.intake,
