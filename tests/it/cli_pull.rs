@@ -142,7 +142,7 @@ fn a_cursor_whose_events_are_gone_is_answered_with_the_oldest_that_is_left() {
     let stream = gateway.get(&format!("/v1/alerts/stream?cursor={cursor}"));
     assert_eq!(stream.status, 410, "a stream refuses it before it begins");
     // Of another log, and of none.
-    let other = base64("abcdefghij-7");
+    let other = base64("1.abcdefghij-7");
     assert_eq!(gateway.get(&format!("/v1/alerts?cursor={other}")).status, 410);
     assert_eq!(gateway.get("/v1/alerts?cursor=%21").status, 400);
     gateway

@@ -31,6 +31,7 @@ mod operator;
 mod order;
 mod overflow;
 mod pacing;
+mod pull;
 mod receivers;
 mod reload;
 mod reload_storm;

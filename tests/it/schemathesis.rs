@@ -47,6 +47,11 @@ fn stock(gateway: &Gateway) -> Stock {
     assert_eq!(started.status, 202, "{}", started.text);
     let event = accepted["first"].as_str().unwrap().to_owned();
     let dead = format!("{event}.picky");
+    for (name, body) in [("reader", json!({})), ("other", json!({"when": {"level": 5}}))] {
+        let call = gateway.call("PUT", &format!("/v1/consumers/{name}"));
+        let made = call.body("application/json", body.to_string()).send().unwrap();
+        assert_eq!(made.status, 201, "{}", made.text);
+    }
     let page = gateway.get("/v1/alerts?limit=1").json();
     let cursor = page["next_cursor"].as_str().unwrap().to_owned();
     Stock { event, cursor, dead, job: started.json()["id"].to_string() }
@@ -85,6 +90,7 @@ fn offer(document: &mut Value, stock: &Stock) {
                     ("id", path) if path.starts_with("/v1/alerts") => &stock.event,
                     ("id", path) if path.starts_with("/v1/dead-letters") => &stock.dead,
                     ("id", _) => &stock.job,
+                    ("name", path) if path.starts_with("/v1/consumers") => "reader",
                     ("name", _) => "siem",
                     _ => continue,
                 };

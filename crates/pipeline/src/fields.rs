@@ -35,6 +35,26 @@ impl Path {
     }
 }
 
+/// What of a body these paths lead to, under its own names. What is missing is left out.
+pub fn project(body: &Value, paths: &[Path]) -> Value {
+    let mut projected = Value::Object(serde_json::Map::new());
+    for Path(path) in paths {
+        let Some(found) = path.split('.').try_fold(body, |value, name| value.get(name)) else {
+            continue;
+        };
+        let mut place = &mut projected;
+        for name in path.split('.') {
+            if !place.is_object() {
+                *place = Value::Object(serde_json::Map::new());
+            }
+            // Indexing an object makes the member that is missing.
+            place = &mut place[name];
+        }
+        *place = found.clone();
+    }
+    projected
+}
+
 /// The event's body; null when it is not JSON. What is not UTF-8 becomes U+FFFD.
 pub(crate) fn parse(event: &Event) -> Value {
     serde_json::from_slice(&event.body)
@@ -54,6 +74,16 @@ mod tests {
         assert_eq!((at("rule.id").as_str(), at("rule.level").as_str()), ("5710", "5"));
         assert_eq!((at("rule.groups").as_str(), at("x").as_str()), ("[\"a\"]", ""));
         assert_eq!((at("rule.id.deeper").as_str(), at("nothing").as_str()), ("", ""));
+        let all = |paths: &[&str]| {
+            let paths: Vec<Path> = paths.iter().filter_map(|path| Path::new(path)).collect();
+            project(&body, &paths).to_string()
+        };
+        assert_eq!(all(&["rule.id", "rule.level"]), r#"{"rule":{"id":"5710","level":5}}"#);
+        assert_eq!(
+            all(&["x", "y", "rule.id.z", "rule.groups"]),
+            r#"{"rule":{"groups":["a"]},"x":null}"#
+        );
+        assert_eq!(all(&["rule", "rule.id"]), all(&["rule"]));
         for bad in ["", ".", "a..b", "a b", "a.b.c.d.e.f.g.h.i"] {
             assert_eq!(Path::new(bad), None, "{bad}");
         }

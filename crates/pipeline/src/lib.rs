@@ -14,6 +14,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod canary;
 pub mod clock;
+pub mod consumer;
 mod fields;
 pub mod filter;
 pub mod intake;
@@ -31,7 +32,8 @@ pub mod storm;
 pub mod trial;
 
 pub use clock::Clock;
-pub use fields::Path;
+pub use consumer::Consumer;
+pub use fields::{Path, project};
 pub use intake::QueueIntake;
 pub use lane::{LaneConfig, LaneHandle, LaneView, Surroundings};
 pub use lanes::Lanes;

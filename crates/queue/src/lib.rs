@@ -159,6 +159,19 @@ pub trait QueueEngine: Send + Sync {
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, QueueError>;
 
+    /// Stores a named reader, new or changed. At most [`CONSUMERS_MAX`]; with `hold` the log is kept
+    /// from its position on, unless the queue is full.
+    async fn put_consumer(&self, record: ConsumerRecord) -> Result<(), QueueError>;
+
+    /// Forgets a named reader and lets go what it held. Says whether there was one.
+    async fn remove_consumer(&self, name: &Name) -> Result<bool, QueueError>;
+
+    /// All named readers, as they were last stored.
+    fn consumers(&self) -> Vec<Arc<ConsumerRecord>>;
+
+    /// How many events the log holds from `seq` on.
+    async fn events_from(&self, seq: Seq) -> Result<u64, QueueError>;
+
     async fn add_audit(&self, entry: AuditEntry) -> Result<(), QueueError>;
 
     /// The newest `limit` audit entries, newest first.

@@ -24,7 +24,16 @@ const ROUTES: &[(&str, &str, &[Who])] = &[
     ("POST",   "/v1/alerts",                          INGESTERS),
     ("GET",    "/v1/alerts",                          READERS),
     ("GET",    "/v1/alerts/stream",                   READERS),
+    ("GET",    "/v1/alerts/export",                   READERS),
     ("GET",    "/v1/alerts/{id}",                     READERS),
+    ("GET",    "/v1/consumers",                       READERS),
+    ("PUT",    "/v1/consumers/{name}",                READERS),
+    ("GET",    "/v1/consumers/{name}",                READERS),
+    ("GET",    "/v1/consumers/{name}/next",           READERS),
+    ("POST",   "/v1/consumers/{name}/ack",            READERS),
+    ("POST",   "/v1/consumers/{name}/nack",           READERS),
+    ("DELETE", "/v1/consumers/{name}",                READERS),
+    ("POST",   "/v1/consumers/{name}/seek",           READERS),
     ("GET",    "/v1/destinations",                    READERS),
     ("GET",    "/v1/destinations/{name}",             READERS),
     ("POST",   "/v1/destinations/{name}/pause",       ADMINS),
@@ -64,7 +73,7 @@ fn nobody_has_a_right_that_the_table_does_not_give() {
             if let Some(token) = who.token() {
                 call = call.bearer(token);
             }
-            if *method == "POST" {
+            if ["POST", "PUT"].contains(method) {
                 call = call.body("application/json", "{}");
             }
             let answer = call.send().unwrap();

@@ -292,6 +292,8 @@ fn wazuh_socket(path: &Path, fault: &str) -> Option<OwnedFd> {
             Some(socket.into())
         }
     }
+}
+
 /// A host that answers its questions with this fault.
 async fn osquery(fault: &'static str) -> String {
     let source = format!("local-{fault}");

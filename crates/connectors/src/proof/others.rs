@@ -19,9 +19,8 @@ use crate::{
 };
 
 /// What is rendered here.
-pub(super) const NAMES: [&str; 7] =
-    ["syslog", "email", "script", "process", "file", "stdout", "wazuh_socket"];
-    ["syslog", "email", "script", "process", "file", "osquery", "stdout"];
+pub(super) const NAMES: [&str; 8] =
+    ["syslog", "email", "script", "process", "file", "osquery", "stdout", "wazuh_socket"];
 
 /// Set in the process that prints to its standard output, so that the test can read it.
 const CHILD: &str = "HOLDFAST_PROOF_PRINTS";
@@ -239,6 +238,8 @@ async fn wazuh_socket(place: &Path) -> Line {
         assert_eq!(said["holdfast"]["key"], member.key, "{sample}");
     }
     line("wazuh_socket", members().len(), "validated: the event")
+}
+
 /// Each value of a query is one literal, whatever an alert holds, and each answer is JSON.
 async fn osquery() -> Line {
     let served = fleet::serve("proof", 9);

@@ -27,6 +27,10 @@ use crate::config::{Role, Token, unfit_token};
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(pub(crate) String);
 
+/// The role of who makes a request; in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallerRole(pub(crate) Role);
+
 /// What a route asks of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -99,7 +103,7 @@ impl Access {
         headers: &HeaderMap,
         need: Need,
         now: Timestamp,
-    ) -> Result<Caller, Problem> {
+    ) -> Result<(Caller, CallerRole), Problem> {
         let refused = |detail: String| Err(Problem::new(Kind::Unauthorized, detail));
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| {
@@ -127,7 +131,7 @@ impl Access {
             Need::Role(role) => token.role == Role::Admin || token.role == role,
         };
         if may {
-            return Ok(Caller(token.name.to_string()));
+            return Ok((Caller(token.name.to_string()), CallerRole(token.role)));
         }
         let detail = format!("the token `{}` does not have the role that this needs", token.name);
         Err(Problem::new(Kind::Forbidden, detail))
@@ -157,8 +161,9 @@ pub(crate) async fn require(
     next: Next,
 ) -> Response {
     match api.access.authorize(request.headers(), need, api.clock.now()) {
-        Ok(caller) => {
+        Ok((caller, role)) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(role);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),

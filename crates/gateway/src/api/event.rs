@@ -1,7 +1,8 @@
 //! How events look outside: DESIGN 9's shape.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use holdfast_model::{Kind, LogId, Seq, Timestamp};
+use holdfast_model::{EventId, Kind, LogId, Seq, Timestamp};
+use holdfast_pipeline::{Path, project};
 use holdfast_queue::StoredEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -79,8 +80,39 @@ impl EventView {
     }
 }
 
+impl EventView {
+    /// The same with these fields of its body alone; all of them when none is named.
+    pub(crate) fn with_fields(mut self, fields: &[Path]) -> Self {
+        for body in [&mut self.alert, &mut self.data].into_iter().flatten() {
+            if fields.is_empty() {
+                break;
+            }
+            let whole = serde_json::from_str(body.get()).unwrap_or_default();
+            if let Ok(part) = RawValue::from_string(project(&whole, fields).to_string()) {
+                *body = part;
+            }
+        }
+        self
+    }
+}
+
+/// What cursors of this version begin with.
+const CURSOR_VERSION: &str = "1.";
+
 /// Opaque to clients: where to go on behind this event. It names the log, so that one of another
-/// queue is noticed.
+/// queue is noticed, and its own version.
 pub(crate) fn cursor(log: &LogId, seq: Seq) -> String {
-    URL_SAFE_NO_PAD.encode(log.event(seq).to_string())
+    URL_SAFE_NO_PAD.encode(format!("{CURSOR_VERSION}{}", log.event(seq)))
+}
+
+/// The event behind which a cursor goes on, or what is wrong with it.
+pub(crate) fn read_cursor(cursor: &str) -> Result<EventId, &'static str> {
+    const NOT_OURS: &str = "it is not one of ours";
+    let text = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| NOT_OURS)?;
+    let text = String::from_utf8(text).map_err(|_| NOT_OURS)?;
+    match text.strip_prefix(CURSOR_VERSION) {
+        Some(id) => id.parse().map_err(|_| NOT_OURS),
+        None if text.split_once('.').is_some() => Err("it is of another version of Holdfast"),
+        None => Err(NOT_OURS),
+    }
 }

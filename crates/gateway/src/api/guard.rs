@@ -56,8 +56,9 @@ pub(crate) async fn json_posts(request: Request, next: Next) -> Response {
 
 fn content_verdict(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if method == Method::POST && !is_json(given.unwrap_or("")) {
-        let detail = "a POST needs the content type application/json or application/x-ndjson";
+    if [Method::POST, Method::PUT].contains(method) && !is_json(given.unwrap_or("")) {
+        let detail =
+            "a POST or PUT needs the content type application/json or application/x-ndjson";
         return Err(Problem::new(Kind::UnsupportedType, detail));
     }
     Ok(())

@@ -42,6 +42,7 @@ pub(crate) struct Scrape {
     free: IntGauge,
     reserved: IntGauge,
     dead_bytes: IntGauge,
+    consumer_lag: IntGaugeVec,
     corrupt: IntCounter,
 }
 
@@ -172,6 +173,11 @@ impl Scrape {
             reserved: make
                 .gauge("storage_reserved_bytes", "Size of the reserve file; 0: given up.")?,
             dead_bytes: make.gauge("dead_letter_bytes", "Live bytes of dead letters.")?,
+            consumer_lag: make.gauges(
+                "consumer_lag_events",
+                "Events that a consumer has not looked at, or not acknowledged. At most 100 consumers.",
+                &["consumer"],
+            )?,
             corrupt: {
                 let corrupt = IntCounter::new(
                     "holdfast_storage_corrupt_records_total",
@@ -271,10 +277,16 @@ impl Make<'_> {
 pub(crate) async fn show(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     api.scrape.storage(&api.engine.stats());
     let lanes = api.lane_views().await?;
+    let lags = super::consumers::lags(&api).await?;
     let _one_at_a_time = api.scrape.lock.lock().unwrap_or_else(PoisonError::into_inner);
     // A lane that was renamed must not go on under its old name.
     api.scrape.lanes.reset();
     lanes.iter().for_each(|lane| api.scrape.lane(lane));
+    api.scrape.consumer_lag.reset();
+    for (name, lag) in lags {
+        let lag = i64::try_from(lag).unwrap_or(i64::MAX);
+        api.scrape.consumer_lag.with_label_values(&[name.as_str()]).set(lag);
+    }
     let mut of_replays = 0;
     for dead in api.engine.dead_boxes() {
         let count = i64::try_from(dead.count).unwrap_or(i64::MAX);

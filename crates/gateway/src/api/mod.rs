@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod callbacks;
 mod console;
+mod consumers;
 mod dead_letters;
 mod destinations;
 mod event;
@@ -80,6 +81,7 @@ pub(crate) struct Api {
     pub jobs_lock: Arc<tokio::sync::Mutex<()>>,
     pub reloader: Reloader,
     readers: alerts::Readers,
+    consumers: consumers::Desks,
     console: console::Console,
     /// For tests of destinations.
     tests: Semaphore,
@@ -115,6 +117,7 @@ impl Api {
     pub(crate) fn new(parts: Parts) -> prometheus::Result<Self> {
         Ok(Self {
             scrape: metrics::Scrape::register(parts.registry)?,
+            consumers: consumers::Desks::of(&*parts.engine),
             engine: parts.engine,
             lanes: parts.lanes,
             intake: parts.intake,

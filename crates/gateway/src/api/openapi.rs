@@ -51,12 +51,13 @@ impl<S: Send + Sync> FromRequest<S> for Nothing {
         title = "Holdfast",
         description = "A durable alert-forwarding gateway for Wazuh.\n\nEvery error is a problem by \
             RFC 9457. A method that a route does not have is answered 405, a path that there is \
-            not 404. A POST needs a JSON or NDJSON content type. Lists and bodies are limited.",
+            not 404. A POST or PUT needs a JSON or NDJSON content type. Lists and bodies are limited.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(problem::Body, problem::BadLine)),
     tags(
         (name = "alerts", description = "Events: in, and what became of them."),
+        (name = "consumers", description = "Named readers, with a place that is kept."),
         (name = "destinations", description = "The lanes."),
         (name = "dead-letters", description = "What was given up."),
         (name = "replays", description = "Jobs that send again."),
@@ -147,9 +148,8 @@ pub(super) fn complete(document: &mut Document, needs: &[Option<Need>], guarded:
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
-    let others =
-        [get, put, delete, patch].into_iter().flatten().map(|operation| (false, operation));
-    others.chain(post.iter_mut().map(|operation| (true, operation)))
+    let others = [get, delete, patch].into_iter().flatten().map(|operation| (false, operation));
+    others.chain([post, put].into_iter().flatten().map(|operation| (true, operation)))
 }
 
 fn add_answers(operation: &mut Operation, is_post: bool, named: bool, guarded: bool) {

@@ -144,6 +144,10 @@ impl Problem {
         Self { kind, detail: detail.into(), lines: Vec::new(), retry_after_s: None }
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn invalid_lines(mut lines: Vec<BadLine>) -> Self {
         let count = lines.len();
         lines.truncate(BAD_LINES_MAX);
@@ -155,10 +159,6 @@ impl Problem {
     pub(crate) fn with_lines(self, mut lines: Vec<BadLine>) -> Self {
         lines.truncate(BAD_LINES_MAX);
         Self { lines, ..self }
-    }
-
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
     }
 
     pub(crate) fn retry_after(mut self, wait: std::time::Duration) -> Self {

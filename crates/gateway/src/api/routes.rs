@@ -9,8 +9,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Api, alerts, audit,
     auth::{self, Need},
-    callbacks, console, dead_letters, destinations, extract, guard, health, ingest, metrics,
-    openapi, problem, reload, replays, timeline, trial,
+    callbacks, console, consumers, dead_letters, destinations, extract, guard, health, ingest,
+    metrics, openapi, problem, reload, replays, timeline, trial,
 };
 use crate::config::Role;
 
@@ -24,6 +24,13 @@ fn reading() -> Routes {
     Routes::default()
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::stream))
+        .routes(routes!(alerts::export))
+        .routes(routes!(consumers::list))
+        .routes(routes!(consumers::show, consumers::put, consumers::remove))
+        .routes(routes!(consumers::next))
+        .routes(routes!(consumers::ack))
+        .routes(routes!(consumers::nack))
+        .routes(routes!(consumers::seek))
         .routes(routes!(timeline::show))
         .routes(routes!(destinations::list))
         .routes(routes!(destinations::show))

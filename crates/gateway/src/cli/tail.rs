@@ -38,7 +38,7 @@ pub(crate) struct Options {
     /// alert (the default), lookup, callback, canary, operator.
     #[arg(long)]
     kind: Vec<String>,
-    /// Any other key of `when` but `where`: "not_groups=sca". May be given several times.
+    /// Any other key of `when` "not_groups=sca". May be given several times.
     #[arg(long = "when", value_name = "KEY=VALUE")]
     when: Vec<String>,
     /// Where to begin.

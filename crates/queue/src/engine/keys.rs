@@ -11,6 +11,7 @@
 //! w <lane> 0 <first:8>    window of storm control
 //! l <lane> 0 <part>      lane: position, settled spans, counters, state
 //! r <lane> 0 <seq:8> <generation> <part>   retry record
+//! p <name> 0 <part>      consumer: what it asked for, and how far it is
 //! b <owner>              how many dead letters an owner has
 //! d <owner> 0 <seq:8> <part>               dead letter
 //! s <source key>         source position
@@ -132,6 +133,10 @@ pub(crate) fn child_id(key: &[u8]) -> Option<(Seq, Seq)> {
     let (parent, rest) = key.strip_prefix(b"c")?.split_first_chunk()?;
     let child = rest.try_into().ok()?;
     Some((Seq::from_be_bytes(*parent), Seq::from_be_bytes(child)))
+}
+
+pub(crate) fn consumer(name: &str) -> Vec<u8> {
+    key(b'p', &[name.as_bytes(), b"\0"])
 }
 
 pub(crate) fn source(name: &str) -> Vec<u8> {

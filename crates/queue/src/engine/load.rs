@@ -18,7 +18,7 @@ use crate::{
     record::{self, Sealed},
     spans::{Span, Spans},
     store::{Store, Write},
-    types::{DeadBox, JobRecord, JobState, RetryRecord, job_of_lane},
+    types::{ConsumerRecord, DeadBox, JobRecord, JobState, RetryRecord, job_of_lane},
 };
 
 /// What to do with a damaged record.
@@ -50,6 +50,8 @@ impl State {
             boxes: Default::default(),
             jobs: Default::default(),
             jobs_changed: true,
+            consumers: Default::default(),
+            consumers_changed: true,
             adoption: None,
             corrupt: 0,
             damaged: Vec::new(),
@@ -67,6 +69,7 @@ impl State {
         let store = Arc::clone(&state.store);
         state.load_boxes(&*store, damage)?;
         state.load_jobs(&*store, damage)?;
+        state.load_consumers(&*store, damage)?;
         state.finish_adoption()?;
         state.load_lanes(&*store, damage)?;
         Ok(state)
@@ -214,6 +217,20 @@ impl State {
             match record::open::<JobRecord>(&key, &bytes) {
                 Ok(job) => {
                     self.jobs.insert(job.id, job);
+                }
+                Err(error) => self.damaged(all(store, &key)?, Vec::new(), &error, damage)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A consumer whose record is damaged is gone: whoever asks for it is told so.
+    fn load_consumers(&mut self, store: &dyn Store, damage: Damage) -> Result<(), QueueError> {
+        for key in records_under(store, b"p")? {
+            let bytes = joined(store, &key)?.unwrap_or_default();
+            match record::open::<ConsumerRecord>(&key, &bytes) {
+                Ok(consumer) => {
+                    self.consumers.insert(consumer.name.clone(), Arc::new(consumer));
                 }
                 Err(error) => self.damaged(all(store, &key)?, Vec::new(), &error, damage)?,
             }

@@ -7,6 +7,7 @@ mod aside;
 mod backlog;
 mod children;
 pub mod compact;
+mod consumers;
 mod dead;
 pub mod export;
 mod express;

@@ -1,6 +1,9 @@
 //! The engine behind its port: which calls go to the writing thread, and which read.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +11,7 @@ use holdfast_model::{Ledger, LogId, Name, Seq, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Engine, NoRoom, adopt, append, aside, children, dead, idempotency, jobs, keys,
+    Engine, NoRoom, adopt, append, aside, children, consumers, dead, idempotency, jobs, keys,
     lane::LaneView,
     lanes, links,
     read::{self, Found},
@@ -286,6 +289,39 @@ impl QueueEngine for Engine {
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, QueueError> {
         Ok(self.shared.published().jobs.values().cloned().collect())
+    }
+
+    async fn put_consumer(&self, record: ConsumerRecord) -> Result<(), QueueError> {
+        self.write(move |state, group| consumers::put(state, group, record)).await
+    }
+
+    async fn remove_consumer(&self, name: &Name) -> Result<bool, QueueError> {
+        let name = name.clone();
+        self.write(move |state, group| consumers::remove(state, group, &name)).await
+    }
+
+    fn consumers(&self) -> Vec<Arc<ConsumerRecord>> {
+        self.shared.published().consumers.values().cloned().collect()
+    }
+
+    async fn events_from(&self, seq: Seq) -> Result<u64, QueueError> {
+        for _ in 0..TRIES_MAX {
+            let (end, trimmed) = {
+                let published = self.shared.published();
+                (published.end(), published.events_trimmed)
+            };
+            let before =
+                self.blocking(move |store| read::events_before(store, seq, end, trimmed)).await;
+            match before {
+                Ok(Some(before)) => return Ok(end.events_total.saturating_sub(before)),
+                Ok(None) => tokio::time::sleep(PUBLISH_WAIT).await,
+                Err(QueueError::Corrupt { .. }) => {
+                    self.write(move |state, group| aside::around(state, group, seq)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.failed())
     }
 
     async fn add_audit(&self, entry: AuditEntry) -> Result<(), QueueError> {

@@ -16,7 +16,7 @@ use crate::{
     engine::{lane::LaneView, read::End, state::State},
     ring::Ring,
     store::Store,
-    types::{DeadBox, JobRecord, Page, ReadLimit, Stats},
+    types::{ConsumerRecord, DeadBox, JobRecord, Page, ReadLimit, Stats},
 };
 
 /// Decoded events that lanes share, in bytes.
@@ -45,6 +45,7 @@ pub(super) struct Published {
     pub(super) lanes: BTreeMap<Name, LaneView>,
     pub(super) boxes: BTreeMap<String, DeadBox>,
     pub(super) jobs: BTreeMap<u64, JobRecord>,
+    pub(super) consumers: BTreeMap<Name, Arc<ConsumerRecord>>,
 }
 
 /// How commits go; the gateway makes metrics of it.
@@ -145,6 +146,9 @@ impl Shared {
             published.boxes.clone_from(&state.boxes);
             if std::mem::take(&mut state.jobs_changed) {
                 published.jobs.clone_from(&state.jobs);
+            }
+            if std::mem::take(&mut state.consumers_changed) {
+                published.consumers.clone_from(&state.consumers);
             }
         }
         self.ring.write().unwrap_or_else(PoisonError::into_inner).push(events, head);

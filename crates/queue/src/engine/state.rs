@@ -16,7 +16,7 @@ use crate::{
     error::QueueError,
     record::{self, Sealed},
     store::{Store, Write},
-    types::{DeadBox, DeadId, JobRecord, Stats},
+    types::{ConsumerRecord, DeadBox, DeadId, JobRecord, Stats},
 };
 
 /// The queue's own record.
@@ -48,6 +48,9 @@ pub(crate) struct State {
     pub(crate) jobs: BTreeMap<u64, JobRecord>,
     /// The jobs differ from what readers see.
     pub(crate) jobs_changed: bool,
+    pub(crate) consumers: BTreeMap<Name, Arc<ConsumerRecord>>,
+    /// The consumers differ from what readers see.
+    pub(crate) consumers_changed: bool,
     /// A lane is being renamed.
     pub(crate) adoption: Option<adopt::Marker>,
     /// The last run did not end cleanly.
@@ -121,6 +124,13 @@ impl State {
         positions.min().unwrap_or(self.meta.next_seq)
     }
 
+    /// Below this nobody who holds the log needs it: no lane, and no consumer for whom it waits.
+    pub(crate) fn lowest_held(&self) -> Seq {
+        let holding = self.consumers.values().filter(|consumer| consumer.hold);
+        let positions = holding.map(|consumer| consumer.position());
+        positions.fold(self.lowest_position(), Seq::min)
+    }
+
     pub(crate) fn lane(&mut self, name: &Name) -> Result<&mut Lane, QueueError> {
         self.lanes.get_mut(name).ok_or_else(|| QueueError::NoLane { lane: name.to_string() })
     }
@@ -164,13 +174,18 @@ impl State {
     }
 }
 
-/// A small record under its bare key. One part holds it; more would be lost, so they are refused.
-pub(crate) fn bare(key: &[u8], sealed: &Sealed) -> Result<Write, QueueError> {
+/// A small record under its only part's key. More parts are refused.
+pub(crate) fn bare_part(key: &[u8], sealed: &Sealed) -> Result<Write, QueueError> {
     if sealed.parts() > 1 {
         let (bytes, bytes_max) = (sealed.size(key), record::VALUE_BYTES_MAX as u64);
         return Err(QueueError::TooLarge { what: "a small record", bytes, bytes_max });
     }
-    Ok(match sealed.writes(key).swap_remove(0) {
+    Ok(sealed.writes(key).swap_remove(0))
+}
+
+/// A small record under its bare key. One part holds it; more would be lost, so they are refused.
+pub(crate) fn bare(key: &[u8], sealed: &Sealed) -> Result<Write, QueueError> {
+    Ok(match bare_part(key, sealed)? {
         Write::Put(_, value) => Write::Put(key.to_vec(), value),
         Write::Remove(_) => Write::Remove(key.to_vec()),
     })

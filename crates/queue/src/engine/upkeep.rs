@@ -9,7 +9,7 @@ use crate::{
     chunk::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Entry, Head, Packed},
     engine::{
         append::SOURCE_BYTES_FREE_MIN,
-        aside, backlog, children, dead,
+        aside, backlog, children, consumers, dead,
         group::{Change, Group},
         idempotency, jobs, keys, lanes, links, read,
         settle::part_keys,
@@ -71,7 +71,7 @@ pub(super) fn note_lanes(state: &mut State, group: &mut Group) -> Result<(), Que
 pub(super) fn trim(state: &mut State, group: &mut Group) -> Result<bool, QueueError> {
     let keep_from = state.now.0.saturating_sub(millis(state.limits.retention));
     let old = |_: &State, head: &Head| head.last_received.0 < keep_from;
-    let more = trim_step(state, group, old)?;
+    let more = trim_step(state, group, State::lowest_held, old)?;
     if state.bytes_live() + state.bytes_refused <= state.limits.bytes_max {
         state.bytes_refused = 0;
     }
@@ -86,15 +86,21 @@ pub(super) fn make_room(
 ) -> Result<(), QueueError> {
     let bytes_max = state.limits.bytes_max;
     let needed = |state: &State| state.bytes_live() + bytes > bytes_max;
-    while needed(state) && trim_step(state, group, |state, _| needed(state))? {}
-    // What only replays hold goes next.
+    let go = |state: &State, _: &Head| needed(state);
+    while needed(state) && trim_step(state, group, State::lowest_held, go)? {}
+    // What only consumers hold goes next, and what only replays hold after that.
+    if needed(state) && state.lowest_held() < state.lowest_position() {
+        let before = read::first_chunk(&*state.store)?;
+        while needed(state) && trim_step(state, group, State::lowest_position, go)? {}
+        consumers::yielded(state, before)?;
+    }
     if needed(state) && jobs::yield_room(state, group)? {
-        while needed(state) && trim_step(state, group, |state, _| needed(state))? {}
+        while needed(state) && trim_step(state, group, State::lowest_position, go)? {}
     }
     Ok(())
 }
 
-/// Removes the oldest chunks that every lane has passed and `may_go` allows. Says whether there may
+/// Removes the oldest chunks below what `lowest` says is needed, as far as `may_go` allows. Says whether there may
 /// be more.
 ///
 /// A chunk goes no earlier than the position that passed it is stored: both are in one batch, or
@@ -102,9 +108,10 @@ pub(super) fn make_room(
 fn trim_step(
     state: &mut State,
     group: &mut Group,
+    lowest: fn(&State) -> Seq,
     may_go: impl Fn(&State, &Head) -> bool,
 ) -> Result<bool, QueueError> {
-    let below = state.lowest_position();
+    let below = lowest(state);
     let (chunks, damaged) = chunks_from(&*state.store, 0, STEP_CHUNKS_MAX)?;
     for seen in &chunks {
         let end = seen.first + Seq::from(seen.head.count);

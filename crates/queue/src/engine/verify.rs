@@ -64,6 +64,10 @@ pub fn verify(store: Arc<dyn Store>, path: &Path) -> Result<Report, QueueError> 
     }
     check_strays(&state, &mut report)?;
     check_children(&state, &mut report)?;
+    for consumer in state.consumers.values().filter(|one| one.reach > state.meta.next_seq) {
+        let (name, reach) = (&consumer.name, consumer.reach);
+        report.problems.push(format!("consumer {name} is at {reach}, behind the log's head"));
+    }
     let mut keys = 0;
     scan(&*store, b"i", |_, _| {
         keys += 1;

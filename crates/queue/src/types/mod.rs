@@ -1,6 +1,7 @@
 //! What goes into a queue engine and comes out of it.
 
 pub(crate) mod body;
+mod consumers;
 mod jobs;
 mod order;
 mod records;
@@ -15,7 +16,7 @@ use holdfast_model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{jobs::*, order::*, records::*, trace::*, windows::*};
+pub use self::{consumers::*, jobs::*, order::*, records::*, trace::*, windows::*};
 use crate::spans::Span;
 
 /// Least room above `max_size` for what is not from a source, in bytes.

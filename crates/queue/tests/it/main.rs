@@ -9,6 +9,7 @@ mod answers;
 mod append;
 mod bed;
 mod beside;
+mod consumers;
 mod crash;
 mod damage;
 mod dead;

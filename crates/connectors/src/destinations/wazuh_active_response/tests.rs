@@ -29,7 +29,13 @@ fn about(body: &str, parent: Option<Member>) -> Member {
     let mut asked = (*first.event).clone();
     asked.parent = Some(id.clone());
     let event = parent.map(|parent| Arc::clone(&parent.event));
-    let parent = Some(Arc::new(Parent { id, key: "k".to_owned(), remote_id: None, event }));
+    let parent = Some(Arc::new(Parent {
+        id,
+        key: "k".to_owned(),
+        remote_id: None,
+        links: Vec::new(),
+        event,
+    }));
     Member { event: Arc::new(asked), parent, ..first }
 }
 

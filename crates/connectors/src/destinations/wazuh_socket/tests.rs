@@ -17,7 +17,13 @@ const SCRIPT: &str = r#"{"virustotal": {"found": 1, "malicious": 0, "source": {"
 fn about(mut member: Member, alert_body: Option<&str>) -> Member {
     let id: EventId = LogId::new("abcdefghij").unwrap().event(1);
     let event = alert_body.map(|body| Arc::clone(&alert(1, body.to_owned()).event));
-    member.parent = Some(Arc::new(Parent { id, key: "k".to_owned(), remote_id: None, event }));
+    member.parent = Some(Arc::new(Parent {
+        id,
+        key: "k".to_owned(),
+        remote_id: None,
+        links: Vec::new(),
+        event,
+    }));
     member
 }
 

@@ -6,8 +6,9 @@
 //! left. Pulling costs the lanes nothing: pages are read a few at a time, in small steps, and the
 //! connections that wait are counted.
 
+mod export;
 mod params;
-mod query;
+pub(super) mod query;
 mod stream;
 
 use std::{sync::Arc, time::Duration};
@@ -18,20 +19,27 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use holdfast_model::{Event, Seq};
-use holdfast_pipeline::filter::{Filter, Verdict};
+use holdfast_model::{Event, Seq, Timestamp};
+use holdfast_pipeline::{
+    Path,
+    filter::{Filter, Verdict},
+};
 use holdfast_queue::{QueueEngine, QueueError, ReadLimit, StoredEvent};
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use self::query::{Begin, Query};
-pub(crate) use self::stream::{__path_stream, stream};
+use self::query::Query;
+pub(crate) use self::{
+    export::{__path_export, export},
+    stream::{__path_stream, stream},
+};
+pub(super) use self::{params::OfNext, query::Begin};
 use super::{
     Api,
     event::{EventView, cursor},
@@ -45,11 +53,11 @@ const WAITING_MAX: usize = 256;
 /// One step of reading.
 const STEP: ReadLimit = ReadLimit { events_max: 256, bytes_max: 1024 * 1024 };
 /// Events that one request looks at; a filter that matches little gives a short page and a cursor.
-const SCAN_EVENTS_MAX: u64 = 20_000;
+pub(super) const SCAN_EVENTS_MAX: u64 = 20_000;
 /// Bodies in one page, in bytes; at least one event is given.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// New events are gathered for so long before a waiting request looks again.
-const GATHER: Duration = Duration::from_millis(50);
+pub(super) const GATHER: Duration = Duration::from_millis(50);
 const RETRY_AFTER_S: u64 = 5;
 
 /// What keeps those who pull from costing others.
@@ -66,7 +74,7 @@ impl Readers {
         Self { reads: Semaphore::new(READS_MAX), waiting, stop }
     }
 
-    fn wait(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) fn wait(&self) -> Result<OwnedSemaphorePermit, Failure> {
         Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Failure::TooMany)
     }
 }
@@ -193,10 +201,17 @@ pub(crate) async fn list(
     let _permit = if query.wait.is_zero() { None } else { Some(api.readers.wait()?) };
     let deadline = Instant::now() + query.wait;
     let mut at = place(&api, &query.begin).await?;
+    let end = match query.until {
+        Some(until) if until <= api.clock.now() => Some(place_of(&api, until).await?),
+        _ => None,
+    };
     let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
     let mut head = api.engine.head();
     let at_head = loop {
         head.borrow_and_update();
+        if end.is_some_and(|end| at >= end) {
+            break true;
+        }
         let step = step(&api, at, &query.filter, query.limit - found.len()).await?;
         at = step.next;
         looked_at += step.looked_at;
@@ -213,13 +228,34 @@ pub(crate) async fn list(
             break true;
         }
     };
-    let log = api.engine.log_id();
-    let data = found.iter().map(|event| EventView::new(log, &StoredEvent::of(event))).collect();
+    let data = views(&api, &found, &query.fields).await;
     let page = Page { data, next_cursor: behind(&api, at), has_more: !at_head };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(page)).into_response())
 }
 
+/// Events that are judged or written where they are; more of them would keep others waiting.
+const AT_ONCE: usize = 16;
+
+/// Does what takes long off the way of the lanes' tasks.
+pub(super) fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
+    if size <= AT_ONCE { work() } else { tokio::task::block_in_place(work) }
+}
+
+/// Events as they look outside, made within the budget of those who read.
+pub(super) async fn views(api: &Api, events: &[Arc<Event>], fields: &[Path]) -> Vec<EventView> {
+    let _permit = api.readers.reads.acquire().await;
+    let log = api.engine.log_id();
+    let view =
+        |event: &Arc<Event>| EventView::new(log, &StoredEvent::of(event)).with_fields(fields);
+    aside(events.len(), || events.iter().map(view).collect())
+}
+
 impl Readers {
+    /// Resolves when the gateway stops.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// Waits for new events. `false` when the time is over, or the gateway stops.
     async fn changed(
         &self,
@@ -239,16 +275,17 @@ impl Readers {
 }
 
 /// The cursor of a place: whoever gives it back goes on there.
-fn behind(api: &Api, at: Seq) -> String {
+pub(super) fn behind(api: &Api, at: Seq) -> String {
     cursor(api.engine.log_id(), at.saturating_sub(1))
 }
 
 /// Where reading begins.
-async fn place(api: &Api, begin: &Begin) -> Result<Seq, Failure> {
+pub(super) async fn place(api: &Api, begin: &Begin) -> Result<Seq, Failure> {
     let head = *api.engine.head().borrow();
     match begin {
         Begin::Oldest => Ok(oldest(api).await?),
         Begin::Newest => Ok(head),
+        Begin::At(time) => Ok(place_of(api, *time).await?),
         Begin::Behind(log, _) if log != api.engine.log_id().as_str() => {
             expired(api, "the cursor is of another log").await
         }
@@ -257,6 +294,22 @@ async fn place(api: &Api, begin: &Begin) -> Result<Seq, Failure> {
             None => expired(api, "the cursor is ahead of the log, so of another copy of it").await,
         },
     }
+}
+
+/// The number of the first event that was received at this time or later; the head when there is
+/// none. Events were received in the order of the log, unless the clock was set back.
+pub(super) async fn place_of(api: &Api, time: Timestamp) -> Result<Seq, QueueError> {
+    let (mut low, mut high) = (oldest(api).await?, *api.engine.head().borrow());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let _permit = api.readers.reads.acquire().await;
+        let page = api.engine.read(middle, ReadLimit { events_max: 1, bytes_max: 1 }).await?;
+        match page.events.first() {
+            Some(event) if event.seq < high && event.received_at < time => low = event.seq + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// The number of the oldest event in the log; the head when there is none.
@@ -285,29 +338,39 @@ struct Step {
     at_head: bool,
 }
 
-/// Reads on from `at`, and takes at most `limit` events that pass.
-async fn step(api: &Api, at: Seq, filter: &Filter, limit: usize) -> Result<Step, Failure> {
-    let permit = api.readers.reads.acquire().await;
+/// What stands at `at`, and the permit under which it is to be judged.
+pub(super) async fn page_at(
+    api: &Api,
+    at: Seq,
+) -> Result<(holdfast_queue::Page, Option<SemaphorePermit<'_>>), Failure> {
+    let permit = api.readers.reads.acquire().await.ok();
     let page = api.engine.read(at, STEP).await?;
     let trimmed = api.engine.stats().events_trimmed > 0;
     if trimmed && page.next > at && first_of(&page) != Some(at) && oldest(api).await? > at {
-        return expired(api, "the events at the cursor have left the log, by `queue.retention`")
-            .await;
+        let why = "the events at the cursor have left the log, by `queue.retention`";
+        return expired(api, why).await;
     }
-    drop(permit);
+    Ok((page, permit))
+}
+
+/// Reads on from `at`, and takes at most `limit` events that pass.
+async fn step(api: &Api, at: Seq, filter: &Filter, limit: usize) -> Result<Step, Failure> {
+    let (page, _permit) = page_at(api, at).await?;
     let mut step = Step { found: Vec::new(), next: page.next, looked_at: 0, at_head: false };
-    for event in page.events {
-        step.looked_at += 1;
-        if matches!(filter.judge(&event), Verdict::Filtered) {
-            continue;
+    aside(page.events.len(), || {
+        for event in page.events {
+            step.looked_at += 1;
+            if matches!(filter.judge(&event), Verdict::Filtered) {
+                continue;
+            }
+            let seq = event.seq;
+            step.found.push(event);
+            if step.found.len() >= limit {
+                step.next = seq + 1;
+                break;
+            }
         }
-        let seq = event.seq;
-        step.found.push(event);
-        if step.found.len() >= limit {
-            step.next = seq + 1;
-            break;
-        }
-    }
+    });
     step.at_head = step.next >= *api.engine.head().borrow();
     Ok(step)
 }

@@ -7,14 +7,20 @@ use utoipa::{
     openapi::{
         Required,
         path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::{Object, ObjectBuilder, Type},
+        schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type},
     },
 };
 
-use super::query::{LIMIT_DEFAULT, LIMIT_MAX, NOT_OFFERED};
+use super::query::{LIMIT_DEFAULT, LIMIT_MAX};
 
 /// Of `GET /v1/alerts`.
 pub(crate) struct OfList;
+
+/// Of `GET /v1/alerts/export`.
+pub(crate) struct OfExport;
+
+/// Of `GET /v1/consumers/{name}/next`.
+pub(crate) struct OfNext;
 
 /// Of `GET /v1/alerts/stream`.
 pub(crate) struct OfStream;
@@ -42,13 +48,39 @@ fn place(start_default: &str) -> Vec<Parameter> {
             text().build(),
         ),
         parameter("start", "Where to begin without a cursor.", words.build()),
+        time("since", "Only what was received then or later; without a cursor it begins there."),
+        time("until", "Only what was received before; there is no more behind that."),
+        fields(),
+    ]
+}
+
+fn time(name: &str, description: &str) -> Parameter {
+    let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    parameter(name, description, text().format(Some(format)).build())
+}
+
+fn fields() -> Parameter {
+    let which = "Paths of the body, with commas: only these are given. `rule.id,agent.name`";
+    parameter("fields", which, text().build())
+}
+
+fn limit_and_wait() -> [Parameter; 2] {
+    let limit = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(LIMIT_MAX))
+        .default(Some(LIMIT_DEFAULT.into()));
+    let many = "How many at most; `has_more` says whether there are more just now.";
+    let wait = "How long to wait when there is nothing, 0s to 60s.";
+    [
+        parameter("limit", many, limit.build()),
+        parameter("wait", wait, text().default(Some("0s".into())).build()),
     ]
 }
 
 /// Words of `when`: several with commas, or the key again.
 fn conditions() -> impl Iterator<Item = Parameter> {
-    let offered = WHEN_SETTINGS.iter().filter(|setting| setting.name != NOT_OFFERED);
-    offered.map(|setting| {
+    WHEN_SETTINGS.iter().map(|setting| {
         let level = || ObjectBuilder::new().schema_type(Type::Integer);
         let schema = match setting.name {
             "level" | "level_max" => level().minimum(Some(0)).maximum(Some(16)),
@@ -61,15 +93,7 @@ fn conditions() -> impl Iterator<Item = Parameter> {
 impl IntoParams for OfList {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut all = place("oldest");
-        let limit = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(1))
-            .maximum(Some(LIMIT_MAX))
-            .default(Some(LIMIT_DEFAULT.into()));
-        let many = "How many at most; `has_more` says whether there are more just now.";
-        all.push(parameter("limit", many, limit.build()));
-        let wait = "How long to wait when there is nothing, 0s to 60s.";
-        all.push(parameter("wait", wait, text().default(Some("0s".into())).build()));
+        all.extend(limit_and_wait());
         all.extend(conditions());
         all
     }
@@ -86,6 +110,34 @@ impl IntoParams for OfStream {
         last.parameter_in = ParameterIn::Header;
         all.push(last);
         all.extend(conditions());
+        all
+    }
+}
+
+impl IntoParams for OfExport {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut all = vec![
+            parameter(
+                "from",
+                "Where to begin: a time or a cursor; else the oldest event.",
+                text().build(),
+            ),
+            parameter(
+                "to",
+                "Where to end: a time or a cursor; else the newest event.",
+                text().build(),
+            ),
+            fields(),
+        ];
+        all.extend(conditions());
+        all
+    }
+}
+
+impl IntoParams for OfNext {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut all = limit_and_wait().to_vec();
+        all.push(fields());
         all
     }
 }

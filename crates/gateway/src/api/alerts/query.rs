@@ -2,38 +2,46 @@
 
 use std::{cell::RefCell, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use holdfast_model::{
-    EventId, Seq,
+    Seq, Timestamp,
     settings::{Node, Section, Value},
     units,
 };
-use holdfast_pipeline::{filter::Filter, settings::WHEN_SETTINGS};
+use holdfast_pipeline::{Path, filter::Filter, settings::WHEN_SETTINGS};
 
-use crate::api::problem::{Kind, Problem};
+use crate::api::{
+    event,
+    problem::{Kind, Problem},
+};
 
-pub(super) const LIMIT_DEFAULT: usize = 100;
-pub(super) const LIMIT_MAX: usize = 1_000;
+pub(in crate::api) const LIMIT_DEFAULT: usize = 100;
+pub(in crate::api) const LIMIT_MAX: usize = 1_000;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const QUERY_BYTES_MAX: usize = 8 * 1024;
-/// It can cost more than all others together, on the gateway.
-pub(super) const NOT_OFFERED: &str = "where";
+/// Most paths of `fields`.
+const FIELDS_MAX: usize = 64;
 
 /// Where reading begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
+pub(in crate::api) enum Begin {
     Oldest,
     Newest,
+    /// With the first event that was received then, or later.
+    At(Timestamp),
     /// The log's name, and the number behind which it goes on.
     Behind(String, Seq),
 }
 
 #[derive(Debug)]
-pub(super) struct Query {
-    pub(super) begin: Begin,
-    pub(super) limit: usize,
-    pub(super) wait: Duration,
-    pub(super) filter: Filter,
+pub(in crate::api) struct Query {
+    pub(in crate::api) begin: Begin,
+    pub(in crate::api) limit: usize,
+    pub(in crate::api) wait: Duration,
+    pub(in crate::api) filter: Filter,
+    /// What of the body is given; all of it when empty.
+    pub(in crate::api) fields: Vec<Path>,
+    /// Where the asked time ends.
+    pub(in crate::api) until: Option<Timestamp>,
 }
 
 fn bad(detail: impl Into<String>) -> Problem {
@@ -41,38 +49,71 @@ fn bad(detail: impl Into<String>) -> Problem {
 }
 
 impl Query {
-    pub(super) fn read(text: &str, begin: Begin) -> Result<Self, Problem> {
+    pub(in crate::api) fn read(text: &str, begin: Begin) -> Result<Self, Problem> {
         if text.len() > QUERY_BYTES_MAX {
             return Err(bad(format!("the query is longer than {QUERY_BYTES_MAX} bytes")));
         }
-        let mut query =
-            Self { begin, limit: LIMIT_DEFAULT, wait: Duration::ZERO, filter: Filter::default() };
+        let mut query = Self {
+            begin,
+            limit: LIMIT_DEFAULT,
+            wait: Duration::ZERO,
+            filter: Filter::default(),
+            fields: Vec::new(),
+            until: None,
+        };
+        let (mut cursor, mut since) = (None, None);
         let mut conditions: Vec<(String, Node)> = Vec::new();
         for (key, value) in pairs(text)? {
             match key.as_str() {
-                "cursor" => query.begin = read_cursor(&value)?,
+                "cursor" => cursor = Some(read_cursor(&value)?),
                 "start" => query.begin = read_start(&value)?,
-                "limit" => match value.parse() {
-                    Ok(limit @ 1..=LIMIT_MAX) => query.limit = limit,
-                    _ => {
-                        return Err(bad(format!(
-                            "`limit`: \"{value}\" is not within 1 to {LIMIT_MAX}"
-                        )));
-                    }
-                },
-                "wait" => match units::parse_duration(&value) {
-                    Ok(wait) if wait <= WAIT_MAX => query.wait = wait,
-                    _ => return Err(bad(format!("`wait`: \"{value}\" is not within 0s to 60s"))),
-                },
+                "since" => since = Some(read_time("since", &value)?),
+                "until" => query.until = Some(read_time("until", &value)?),
+                "limit" => query.limit = read_limit(&value)?,
+                "wait" => query.wait = read_wait(&value)?,
+                "fields" => read_fields(&mut query.fields, &value)?,
                 _ => add_condition(&mut conditions, key, &value)?,
             }
         }
-        query.filter = read_filter(&conditions)?;
+        query.filter = read_filter(&conditions)?.received(since, query.until);
+        query.begin = cursor.or(since.map(Begin::At)).unwrap_or(query.begin);
         Ok(query)
     }
 }
 
-fn read_start(value: &str) -> Result<Begin, Problem> {
+pub(in crate::api) fn read_limit(value: &str) -> Result<usize, Problem> {
+    match value.parse() {
+        Ok(limit @ 1..=LIMIT_MAX) => Ok(limit),
+        _ => Err(bad(format!("`limit`: \"{value}\" is not within 1 to {LIMIT_MAX}"))),
+    }
+}
+
+pub(in crate::api) fn read_wait(value: &str) -> Result<Duration, Problem> {
+    match units::parse_duration(value) {
+        Ok(wait) if wait <= WAIT_MAX => Ok(wait),
+        _ => Err(bad(format!("`wait`: \"{value}\" is not within 0s to 60s"))),
+    }
+}
+
+/// Adds paths, with commas between them.
+pub(in crate::api) fn read_fields(fields: &mut Vec<Path>, value: &str) -> Result<(), Problem> {
+    for path in value.split(',').map(str::trim) {
+        let path = Path::new(path)
+            .ok_or_else(|| bad(format!("`fields`: \"{path}\" is no path like rule.id")))?;
+        fields.push(path);
+    }
+    if fields.len() > FIELDS_MAX {
+        return Err(bad(format!("`fields`: there are more than {FIELDS_MAX}")));
+    }
+    Ok(())
+}
+
+pub(in crate::api) fn read_time(key: &str, value: &str) -> Result<Timestamp, Problem> {
+    Timestamp::parse(value)
+        .ok_or_else(|| bad(format!("`{key}` is \"{value}\", but must be an RFC 3339 time")))
+}
+
+pub(in crate::api) fn read_start(value: &str) -> Result<Begin, Problem> {
     match value {
         "oldest" => Ok(Begin::Oldest),
         "newest" => Ok(Begin::Newest),
@@ -80,11 +121,8 @@ fn read_start(value: &str) -> Result<Begin, Problem> {
     }
 }
 
-pub(super) fn read_cursor(cursor: &str) -> Result<Begin, Problem> {
-    let bad = || bad("`cursor`: it is not one of ours");
-    let text = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| bad())?;
-    let text = String::from_utf8(text).map_err(|_| bad())?;
-    let id: EventId = text.parse().map_err(|_| bad())?;
+pub(in crate::api) fn read_cursor(cursor: &str) -> Result<Begin, Problem> {
+    let id = event::read_cursor(cursor).map_err(|problem| bad(format!("`cursor`: {problem}")))?;
     Ok(Begin::Behind(id.log.as_str().to_owned(), id.seq))
 }
 
@@ -94,13 +132,13 @@ fn add_condition(
     key: String,
     value: &str,
 ) -> Result<(), Problem> {
-    let known = |name: &str| name != NOT_OFFERED && WHEN_SETTINGS.iter().any(|s| s.name == name);
+    let known = |name: &str| WHEN_SETTINGS.iter().any(|s| s.name == name);
     if !known(&key) {
         let names: Vec<_> =
             WHEN_SETTINGS.iter().map(|s| s.name).filter(|name| known(name)).collect();
         let names = names.join(", ");
         return Err(bad(format!(
-            "`{key}` is not known; there are cursor, start, limit, wait, {names}"
+            "`{key}` is not known; there are cursor, start, since, until, limit, wait, fields, {names}"
         )));
     }
     let text = |text: &str| Node { line: 0, value: Value::Text(text.to_owned()) };
@@ -109,7 +147,7 @@ fn add_condition(
             Ok(number) => Node { line: 0, value: Value::Integer(number) },
             Err(_) => text(value),
         },
-        "location" | "not_location" => text(value),
+        "location" | "not_location" | "where" => text(value),
         _ => {
             let items = value.split(',').map(|item| text(item.trim()));
             let known = conditions.iter_mut().find(|(name, _)| *name == key);
@@ -139,7 +177,7 @@ fn read_filter(conditions: &[(String, Node)]) -> Result<Filter, Problem> {
 }
 
 /// The pairs of a query, decoded (WHATWG URL, application/x-www-form-urlencoded).
-fn pairs(text: &str) -> Result<Vec<(String, String)>, Problem> {
+pub(in crate::api) fn pairs(text: &str) -> Result<Vec<(String, String)>, Problem> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         Some((decode(key)?, decode(value)?))
@@ -187,6 +225,8 @@ mod tests {
         assert!(passes("agents=web%2D01", alert));
         assert!(!passes("level=11", alert));
         assert!(!passes("kind=operator", alert));
+        assert!(passes("where=alert.rule.level%3E9", alert));
+        assert!(!passes("where=alert.rule.level%3E10", alert));
         assert!(!passes("not_groups=sshd", alert));
     }
 
@@ -203,7 +243,10 @@ mod tests {
             ("start=now", "start"),
             ("cursor=!!", "cursor"),
             ("rule_ids=x", "rule_ids"),
-            ("where=true", "where"),
+            ("where=alert.", "where"),
+            ("since=noon", "since"),
+            ("until=1", "until"),
+            ("fields=a..b", "fields"),
             ("levle=1", "levle"),
             ("groups=%zz", "URL-encoded"),
         ] {

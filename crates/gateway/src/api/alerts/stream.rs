@@ -13,12 +13,12 @@ use axum::{
 };
 use futures_util::stream::{Stream, unfold};
 use holdfast_model::{Seq, alert::one_line};
-use holdfast_pipeline::filter::Filter;
+use holdfast_pipeline::{Path, filter::Filter};
 use holdfast_queue::{QueueEngine, StoredEvent};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
-    Expired, Failure, STEP, behind, params, place,
+    Expired, Failure, GATHER, STEP, behind, params, place,
     query::{Begin, Query, read_cursor},
     step,
 };
@@ -37,6 +37,7 @@ const TOLD_EVERY: u64 = 1_000;
 struct Follow {
     api: Arc<Api>,
     filter: Filter,
+    fields: Vec<Path>,
     at: Seq,
     head: watch::Receiver<Seq>,
     /// Not sent yet: what one step found.
@@ -85,6 +86,7 @@ pub(crate) async fn stream(
     let mut follow = Follow {
         head,
         filter: query.filter,
+        fields: query.fields,
         at,
         ready: VecDeque::new(),
         untold: 0,
@@ -128,7 +130,13 @@ impl Follow {
                 return true;
             }
             tokio::select! {
-                changed = self.head.changed() => if changed.is_err() { return false },
+                changed = self.head.changed() => {
+                    if changed.is_err() {
+                        return false;
+                    }
+                    // Many streams do not look at every commit, one by one.
+                    tokio::time::sleep(GATHER).await;
+                }
                 () = self.api.readers.stop.cancelled() => return false,
             }
         }
@@ -138,7 +146,7 @@ impl Follow {
         let log = self.api.engine.log_id();
         self.untold += step.looked_at;
         for event in &step.found {
-            let view = EventView::new(log, &StoredEvent::of(event));
+            let view = EventView::new(log, &StoredEvent::of(event)).with_fields(&self.fields);
             let Ok(data) = serde_json::to_string(&view) else { continue };
             // A body may have line breaks between its members, which end a message's line.
             let data = String::from_utf8_lossy(&one_line(data.as_bytes())).into_owned();

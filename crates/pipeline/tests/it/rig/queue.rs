@@ -230,6 +230,22 @@ impl QueueEngine for Watched {
         self.engine.jobs().await
     }
 
+    async fn put_consumer(&self, record: ConsumerRecord) -> Result<(), QueueError> {
+        self.engine.put_consumer(record).await
+    }
+
+    async fn remove_consumer(&self, name: &Name) -> Result<bool, QueueError> {
+        self.engine.remove_consumer(name).await
+    }
+
+    fn consumers(&self) -> Vec<Arc<ConsumerRecord>> {
+        self.engine.consumers()
+    }
+
+    async fn events_from(&self, seq: Seq) -> Result<u64, QueueError> {
+        self.engine.events_from(seq).await
+    }
+
     async fn add_audit(&self, entry: AuditEntry) -> Result<(), QueueError> {
         let _hold = hold();
         self.engine.add_audit(entry).await
