@@ -43,3 +43,4 @@ mod signatures;
 mod soc;
 mod storm;
 mod way_out;
+mod wazuh_back;
