@@ -46,3 +46,4 @@ mod soc;
 mod storm;
 mod two_way;
 mod way_out;
+mod wazuh_back;
