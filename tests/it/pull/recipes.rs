@@ -57,6 +57,26 @@ fn splunk_s_scripted_input_writes_every_event_once_over_restarts() {
     gateway.finish();
 }
 
+#[test]
+fn the_shell_s_loop_writes_every_event_once_over_restarts() {
+    let mut gateway = Gateway::start(kept());
+    gateway.accept(&alerts::ndjson(0..1_200));
+    let cursor = gateway.config.file("cursor");
+    let pull = |gateway: &Gateway| {
+        let url = format!("http://127.0.0.1:{}", gateway.port);
+        let mut command = Command::new("sh");
+        command.arg(recipe("pull.sh")).arg(&cursor).arg("level=0");
+        run(command.env("HOLDFAST_URL", url).env("HOLDFAST_TOKEN", TOKEN))
+    };
+    assert_eq!(numbers_of(&pull(&gateway)), (0..1_200).collect::<Vec<_>>());
+    gateway.kill();
+    gateway.restart();
+    gateway.accept(&alerts::ndjson(1_200..1_203));
+    assert_eq!(numbers_of(&pull(&gateway)), [1_200, 1_201, 1_202]);
+    assert_eq!(pull(&gateway), "");
+    gateway.finish();
+}
+
 const DEMISTO: &str = "import json, os, pathlib
 STATE = pathlib.Path(os.environ['STATE'])
 def params(): return json.loads(os.environ['PARAMS'])
