@@ -98,6 +98,12 @@ impl Consumer {
         self.open.first_key_value().map_or(self.reach, |(seq, _)| *seq)
     }
 
+    /// Once these, in order, are acknowledged, nothing below this is left to do.
+    pub fn done_below(&self, handed: &[Seq]) -> Seq {
+        let other = self.open.keys().find(|seq| handed.binary_search(seq).is_err());
+        other.copied().unwrap_or(self.reach)
+    }
+
     /// How many are handed out, or were, and are not acknowledged.
     pub fn in_hand(&self) -> usize {
         self.open.len()
@@ -280,6 +286,17 @@ mod tests {
         assert_eq!(third.record(), ConsumerRecord { reach: 9, ..record(100) });
         let unknown: Vec<Seq> = (100..=100 + IN_HAND_MAX as Seq).collect();
         assert_eq!(third.ack(&unknown), None);
+    }
+
+    #[test]
+    fn a_page_s_end_never_passes_what_is_in_other_hands() {
+        let now = Instant::now();
+        let mut consumer = Consumer::new(record(100), now).unwrap();
+        let (first, second) = (take(&mut consumer, 20, 3, now), take(&mut consumer, 20, 3, now));
+        assert_eq!((first.as_slice(), second.as_slice()), (&[1, 2, 4][..], &[5, 7, 8][..]));
+        assert_eq!((consumer.done_below(&first), consumer.done_below(&second)), (5, 1));
+        assert_eq!(consumer.ack_below(consumer.done_below(&first)), 3);
+        assert_eq!(consumer.done_below(&second), 9);
     }
 
     #[test]

@@ -208,3 +208,23 @@ fn a_consumer_is_its_makers_and_only_an_administrator_may_hold_the_log() {
     assert_eq!(status(one, "DELETE", "siem", &json!({})), 204);
     gateway.finish();
 }
+
+#[test]
+fn the_command_line_lists_moves_and_removes_consumers() {
+    let mut gateway = Gateway::start(kept());
+    gateway.accept(&alerts::ndjson(0..3));
+    assert_eq!(gateway.cli(&["consumers", "list"]).out.trim(), "no consumers");
+    made(&gateway, "siem", &json!({"when": {"level": 1}}));
+    let said = gateway.cli(&["consumers", "list"]);
+    assert!(said.out.contains("siem") && said.out.contains("{\"level\":1}"), "{}", said.out);
+    let said = gateway.cli(&["consumers", "seek", "siem", "newest", "--json"]);
+    let view: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(view["unread"], 0);
+    let said = gateway.cli(&["consumers", "seek", "siem", "2000-01-01T00:00:00Z"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(gateway.cli(&["consumers", "show", "siem"]).code, Some(0));
+    assert_ne!(gateway.cli(&["consumers", "seek", "siem", "soon"]).code, Some(0));
+    assert_eq!(gateway.cli(&["consumers", "remove", "siem"]).code, Some(0));
+    assert_ne!(gateway.cli(&["consumers", "show", "siem"]).code, Some(0));
+    gateway.finish();
+}

@@ -5,6 +5,7 @@ mod cost;
 mod export;
 mod million;
 mod ranges;
+mod recipes;
 
 use serde_json::{Value, json};
 

@@ -90,6 +90,10 @@ impl Client {
         self.done(self.block_on(self.send(Method::POST, path, Some(body), key)))
     }
 
+    pub(crate) fn delete(&self, path: &str) -> Result<(), Exit> {
+        self.done(self.block_on(self.send(Method::DELETE, path, None, None))).map(|_| ())
+    }
+
     /// Asks, and takes whatever status comes.
     pub(crate) async fn ask(&self, path: &str) -> Result<Answer, Unreachable> {
         self.send(Method::GET, path, None, None).await

@@ -5,6 +5,7 @@
 
 mod client;
 mod console;
+mod consumers;
 mod dead_letters;
 mod destinations;
 mod output;
@@ -73,6 +74,9 @@ enum Command {
     /// Send dead letters, or a stretch of the log, again: jobs with progress.
     #[command(subcommand)]
     Replay(replay::Command),
+    /// Look at the named readers of the pull API, move or remove them.
+    #[command(subcommand)]
+    Consumers(consumers::Command),
     /// Follow the log, one line an event.
     Tail(tail::Options),
     /// Show the lanes live, on the whole screen.
@@ -158,6 +162,7 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
         Command::Queue(command) => queue::run(&command),
         Command::Test(options) => trial::run(&options),
         Command::Replay(command) => replay::run(&command),
+        Command::Consumers(command) => consumers::run(&command),
         Command::Tail(options) => tail::run(&options),
         Command::Top(options) => top::run(&options),
         Command::Console { gateway } => console::run(&gateway),

@@ -43,7 +43,7 @@ async fn what_a_consumer_acknowledged_survives_a_crash(mut bed: Bed) {
     };
     bed.q().put_consumer(full.clone()).await.unwrap();
     bed.crash(0);
-    assert_eq!(stored(&bed), [full.clone()]);
+    assert_eq!(stored(&bed), vec![full.clone()]);
     let next = ConsumerRecord { reach: 51, open: vec![7, 9], ahead: vec![60], ..full };
     bed.q().put_consumer(next.clone()).await.unwrap();
     bed.q().put_consumer(record("tickets", false, 3)).await.unwrap();

@@ -38,7 +38,8 @@ pub(super) struct Handed {
     pub(super) events: Vec<Arc<Event>>,
     /// Of those, the first so many were handed out before.
     pub(super) again: usize,
-    pub(super) reach: Seq,
+    /// Below it nothing is left to do, once these are acknowledged.
+    pub(super) done_below: Seq,
     pub(super) in_hand: usize,
     pub(super) has_more: bool,
 }
@@ -164,9 +165,10 @@ impl Desk {
         }
         let head = *api.engine.head().borrow();
         let unread = consumer.room() > 0 && consumer.reach() < head;
-        let (reach, in_hand) = (consumer.reach(), consumer.in_hand());
+        let seqs: Vec<Seq> = events.iter().map(|event| event.seq).collect();
+        let (done_below, in_hand) = (consumer.done_below(&seqs), consumer.in_hand());
         let has_more = unread || !consumer.due(Instant::now(), 1).is_empty();
-        let handed = Handed { events, again, reach, in_hand, has_more };
+        let handed = Handed { events, again, done_below, in_hand, has_more };
         Ok(Look { handed, next_due: consumer.next_due() })
     }
 }

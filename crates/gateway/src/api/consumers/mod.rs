@@ -87,7 +87,7 @@ pub(crate) struct Page {
     data: Vec<EventView>,
     /// The first so many were handed out before.
     redelivered: usize,
-    /// Up to here everything was looked at: give it to `ack` as `up_to` when all is done.
+    /// Give it to `ack` as `up_to` when all of these are done. It does not pass what other pages hold.
     next_cursor: String,
     /// There is more just now.
     has_more: bool,
@@ -322,7 +322,7 @@ pub(crate) async fn next(
     let page = Page {
         data,
         redelivered: handed.again,
-        next_cursor: behind(&api, handed.reach),
+        next_cursor: behind(&api, handed.done_below),
         has_more: handed.has_more,
         in_flight: handed.in_hand,
     };
