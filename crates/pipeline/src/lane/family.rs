@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use holdfast_model::{Chain, Event, EventId, Parent, Seq, delivery_key};
-use holdfast_queue::{LaneLink, QueueEngine, QueueError, ReadLimit};
+use holdfast_model::{Chain, Event, EventId, Kind, Member, Parent, Seq, delivery_key};
+use holdfast_queue::{LaneLink, QueueEngine, QueueError, ReadLimit, Standing};
 
 use crate::lane::flight::Craft;
 
@@ -37,6 +37,30 @@ impl Craft {
             }
         }
         Some(Arc::new(Parent::unknown(id.clone(), self.key_of(&id))))
+    }
+
+    /// Whether the event tells what became of another one that this lane has not settled yet: what
+    /// it would update is not there.
+    pub(super) async fn is_early(&self, member: &Member) -> bool {
+        let Some(parent) = member.parent.as_ref().filter(|_| member.event.kind == Kind::Callback)
+        else {
+            return false;
+        };
+        if parent.remote_id.is_some() || parent.id.log != self.log_id {
+            return false;
+        }
+        match self.engine.trace(parent.id.seq).await {
+            Ok(traces) => traces.iter().any(|trace| {
+                let waits = matches!(trace.standing, Standing::Unsettled | Standing::Retrying(_));
+                waits && trace.owner == self.linked_as.as_str()
+            }),
+            // The attempt goes on, as it does where nothing is known of the parent.
+            Err(error) => {
+                let (lane, error) = (&self.lane, Chain(&error));
+                tracing::warn!(%lane, %error, "cannot see whether an event is settled");
+                false
+            }
+        }
     }
 
     async fn ancestor(&self, id: &EventId) -> Result<Parent, QueueError> {

@@ -160,6 +160,10 @@ impl Craft {
             return Landing { past, ..landing };
         }
         let members = self.members(&events, &past).await;
+        if let Some(outcomes) = self.held_back(&members).await {
+            landing.members = events.into_iter().zip(outcomes).collect();
+            return Landing { past, ..landing };
+        }
         let sent = salvo::send(members, self.poison_limit, &*self).await;
         Landing {
             past,
@@ -208,6 +212,22 @@ impl Craft {
             }
         }
         members
+    }
+
+    /// When one of them is too early, none is sent: it waits alone, and the others go at once.
+    async fn held_back(&self, members: &[Member]) -> Option<Vec<Outcome>> {
+        let mut early = Vec::with_capacity(members.len());
+        for member in members {
+            early.push(self.is_early(member).await);
+        }
+        let outcome = |early| match early {
+            true => Outcome::Failed(Failure {
+                reason: Reason::Connect,
+                ..failure("nothing was sent: what it is about has not been delivered here yet")
+            }),
+            false => Outcome::Unsent,
+        };
+        early.contains(&true).then(|| early.into_iter().map(outcome).collect())
     }
 
     fn member(&self, event: &Arc<Event>, past: &Past) -> Member {

@@ -1,7 +1,7 @@
 //! Two-way exchange: answers enter the log, events know what they are about, messages carry what
 //! lookups say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use holdfast_model::{Destination, EventId, Kind, LaneState, Name, NewEvent, Reason, Seq};
@@ -289,4 +289,24 @@ async fn a_replay_asks_again_and_its_answers_are_the_destinations() {
         }
     }
     assert_eq!(rig.drained("a").await.delivered, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_of_an_alert_is_told_only_where_the_alert_has_arrived() {
+    let mut rig = Rig::new();
+    let mut failures = 3;
+    let far = Oracle::answering(move |member| {
+        let fails = member.event.kind == Kind::Alert && failures > 0;
+        failures -= i32::from(fails);
+        (Duration::ZERO, if fails { Err(Reason::ServerFault) } else { Ok(Vec::new()) })
+    });
+    lane(&mut rig, "oncall", of_kinds(&["alert", "callback"]), far.clone()).await;
+    let alert = rig.append(0..1).await[0];
+    let closed = about(&rig, Kind::Callback, Some(id(&rig, alert))).await;
+    assert_eq!(rig.drained("oncall").await.delivered, 2);
+    let asked: Vec<Seq> = far.asked().into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(asked, [alert, alert, alert, alert, closed]);
+    let unmatched = about(&rig, Kind::Callback, None).await;
+    assert_eq!(rig.drained("oncall").await.delivered, 3);
+    assert_eq!(far.asked().last().map(|(seq, _)| *seq), Some(unmatched));
 }
