@@ -156,8 +156,8 @@ const RENAMED_FROM: Setting = Setting::optional(
      retries, dead letters and counts of the old one.",
 );
 
-const SYNC: Setting = Setting::optional(
-    "sync",
+const FOLLOW: Setting = Setting::optional(
+    "follow",
     "[\"closed\"]",
     "What other systems say of events that this destination got, too: \"acknowledged\", \
      \"commented\", \"assigned\", \"closed\", \"reopened\", \"verdict\". Callbacks with these actions \
@@ -297,7 +297,7 @@ pub const SETTINGS: &[&Setting] = &[
     &ON_OVERFLOW,
     &CANARY,
     &RENAMED_FROM,
-    &SYNC,
+    &FOLLOW,
     &ENRICH,
     &ENRICH_WAIT,
     &LOOPS,
@@ -388,7 +388,7 @@ impl LaneSettings {
                 .table("when")
                 .map(|when| Filter::read(&when))
                 .unwrap_or_default()
-                .syncing(read_sync(section)),
+                .following(read_follow(section)),
             rate: section.rate(&RATE),
             concurrency: section.count(&CONCURRENCY, 1..=1024),
             timeout: section.duration(&TIMEOUT, ms(10)..=secs(600)),
@@ -443,14 +443,14 @@ impl Default for LaneSettings {
     }
 }
 
-fn read_sync(section: &Section<'_>) -> Vec<Action> {
-    let texts = section.texts(&SYNC).unwrap_or_default();
+fn read_follow(section: &Section<'_>) -> Vec<Action> {
+    let texts = section.texts(&FOLLOW).unwrap_or_default();
     let allowed = || Action::ALL.into_iter().filter(|action| *action != Action::ActionRequested);
     let read = |text: &String| {
         let found = allowed().find(|action| action.as_str() == *text);
         if found.is_none() {
             let words: Vec<_> = allowed().map(Action::as_str).collect();
-            section.fault(SYNC.name, format!("\"{text}\" is none of {}", words.join(", ")));
+            section.fault(FOLLOW.name, format!("\"{text}\" is none of {}", words.join(", ")));
         }
         found
     };

@@ -42,7 +42,7 @@ pub struct Filter {
     /// The source of the canaries that are addressed to this lane: they pass, whatever else is set.
     canaries: Option<Arc<str>>,
     /// Callbacks of these actions pass, whatever else is set, unless `own` sent them.
-    sync: Vec<Action>,
+    follows: Vec<Action>,
     own: Option<Arc<str>>,
     /// When it must have been received: from, and before.
     received: (Option<Timestamp>, Option<Timestamp>),
@@ -99,7 +99,7 @@ impl Default for Filter {
             fields: Vec::new(),
             expression: None,
             canaries: None,
-            sync: Vec::new(),
+            follows: Vec::new(),
             own: None,
             received: (None, None),
             also: None,
@@ -130,7 +130,7 @@ impl Filter {
         if event.kind == Kind::Canary && self.canaries.as_ref() == Some(&event.source) {
             return Verdict::Passes;
         }
-        if self.is_synced(event) {
+        if self.is_followed(event) {
             return Verdict::Passes;
         }
         let (since, until) = self.received;
@@ -172,8 +172,8 @@ impl Filter {
     }
 
     /// Lets callbacks about events of the log pass that have one of these actions.
-    pub fn syncing(self, sync: Vec<Action>) -> Self {
-        Self { sync, ..self }
+    pub fn following(self, follows: Vec<Action>) -> Self {
+        Self { follows, ..self }
     }
 
     /// The lane's own name: what its own remote system told is no news to it.
@@ -181,14 +181,14 @@ impl Filter {
         self.own = Some(name.into());
     }
 
-    fn is_synced(&self, event: &Event) -> bool {
-        let candidate = !self.sync.is_empty()
+    fn is_followed(&self, event: &Event) -> bool {
+        let candidate = !self.follows.is_empty()
             && event.kind == Kind::Callback
             && event.parent.is_some()
             && self.own.as_ref() != Some(&event.source);
         candidate && {
             let body = parse(event);
-            self.sync.iter().any(|action| body["action"] == action.as_str())
+            self.follows.iter().any(|action| body["action"] == action.as_str())
         }
     }
 

@@ -108,7 +108,7 @@ fn a_where_that_errs_passes_the_event_and_says_so() {
 }
 
 #[test]
-fn what_other_systems_did_to_an_event_passes_a_lane_that_syncs_it() {
+fn what_other_systems_did_to_an_event_passes_a_lane_that_follows_it() {
     let log = LogId::new("abcdefghij").unwrap();
     let callback = |source: &str, action: &str, parent: Option<EventId>| {
         let body = format!(r#"{{"action":"{action}"}}"#);
@@ -116,7 +116,7 @@ fn what_other_systems_did_to_an_event_passes_a_lane_that_syncs_it() {
         Event::new(9, new, source.into(), Timestamp(0))
     };
     let about = || Some(log.event(1));
-    let mut filter = Filter::default().syncing(vec![Action::Closed]);
+    let mut filter = Filter::default().following(vec![Action::Closed]);
     filter.of_lane("oncall");
     assert_eq!(filter.judge(&callback("cases", "closed", about())), Verdict::Passes);
     let others = [
