@@ -2,6 +2,7 @@
 
 mod buttons;
 mod certificates;
+mod closing;
 mod vendors;
 
 use ring::hmac;
