@@ -7,6 +7,7 @@ mod client;
 mod console;
 mod dead_letters;
 mod destinations;
+mod import_ossec;
 mod output;
 mod progress;
 mod queue;
@@ -55,6 +56,11 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Make a configuration of Wazuh's `ossec.conf`: what sent alerts there sends the same ones here.
+    ///
+    /// The configuration goes to standard output, keys and addresses into files of their own, and
+    /// what has no counterpart into comments.
+    ImportOssec(import_ossec::Options),
     /// Print the exact request that a destination would send, secrets masked. Nothing is sent.
     Render(render::Options),
     /// Send a marked test event to a destination and print what it answered.
@@ -152,6 +158,7 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
             Exit::Done
         }
         Command::Render(options) => render::run(&options),
+        Command::ImportOssec(options) => import_ossec::run(&options),
         Command::Status { gateway } => destinations::status(&gateway),
         Command::Destinations(command) => destinations::run(command),
         Command::DeadLetters(command) => dead_letters::run(command),
