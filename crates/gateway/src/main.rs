@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod config;
+mod import_ossec;
 mod notebook;
 mod notify;
 mod recall;

@@ -103,7 +103,7 @@ fn case_closed(gateway: &Gateway, event: &str) -> u16 {
     });
     Call::new(gateway.port, "POST", "/v1/callbacks/cases")
         .header("Authorization", &format!("Bearer {SECRET}"))
-        .body("application/json", &body.to_string())
+        .body("application/json", body.to_string())
         .send()
         .unwrap()
         .status

@@ -8,6 +8,7 @@ mod console;
 mod consumers;
 mod dead_letters;
 mod destinations;
+mod import_ossec;
 mod output;
 mod progress;
 mod queue;
@@ -56,6 +57,11 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Make a configuration of Wazuh's `ossec.conf`: what sent alerts there sends the same ones here.
+    ///
+    /// The configuration goes to standard output, keys and addresses into files of their own, and
+    /// what has no counterpart into comments.
+    ImportOssec(import_ossec::Options),
     /// Print the exact request that a destination would send, secrets masked. Nothing is sent.
     Render(render::Options),
     /// Send a marked test event to a destination and print what it answered.
@@ -156,6 +162,7 @@ pub(crate) fn main(cli: Cli) -> ExitCode {
             Exit::Done
         }
         Command::Render(options) => render::run(&options),
+        Command::ImportOssec(options) => import_ossec::run(&options),
         Command::Status { gateway } => destinations::status(&gateway),
         Command::Destinations(command) => destinations::run(command),
         Command::DeadLetters(command) => dead_letters::run(command),

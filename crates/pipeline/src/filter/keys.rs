@@ -19,6 +19,16 @@ pub(super) const GROUPS: Setting =
     Setting::optional("groups", "[\"authentication_failed\"]", "Exact names out of `rule.groups`.");
 pub(super) const NOT_GROUPS: Setting =
     Setting::optional("not_groups", "[\"sca\"]", "Groups whose alerts do not pass.");
+pub(super) const GROUP_PATTERN: Setting = Setting::optional(
+    "group_pattern",
+    "\"^authentication|sshd\"",
+    "A pattern for the names in `rule.groups`, in Wazuh's OSMatch syntax; one that fits is enough.",
+);
+pub(super) const GROUP_LINE: Setting = Setting::optional(
+    "group_line",
+    "\"sshd,|pci_dss_10\"",
+    "A pattern for the groups as one line, as alerts.log has them: the names, then the compliance tags, a comma behind each. What `<group>` of a `<syslog_output>` is tried on.",
+);
 pub(super) const AGENTS: Setting = Setting::optional(
     "agents",
     "[\"001\", \"web-*\"]",
@@ -74,6 +84,8 @@ pub const SETTINGS: &[&Setting] = &[
     &NOT_RULE_IDS,
     &GROUPS,
     &NOT_GROUPS,
+    &GROUP_PATTERN,
+    &GROUP_LINE,
     &AGENTS,
     &NOT_AGENTS,
     &LOCATION,

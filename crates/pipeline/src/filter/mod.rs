@@ -24,9 +24,9 @@ pub use self::keys::SETTINGS;
 use self::{
     expression::Expression,
     keys::{
-        AGENT_GROUPS, AGENTS, DECODERS, GROUPS, INTEGRATION, KIND, LEVEL, LEVEL_MAX, LOCATION,
-        MITRE, NOT_AGENT_GROUPS, NOT_AGENTS, NOT_DECODERS, NOT_GROUPS, NOT_INTEGRATION,
-        NOT_LOCATION, NOT_MITRE, NOT_RULE_IDS, RULE_IDS, WHERE,
+        AGENT_GROUPS, AGENTS, DECODERS, GROUP_LINE, GROUP_PATTERN, GROUPS, INTEGRATION, KIND,
+        LEVEL, LEVEL_MAX, LOCATION, MITRE, NOT_AGENT_GROUPS, NOT_AGENTS, NOT_DECODERS, NOT_GROUPS,
+        NOT_INTEGRATION, NOT_LOCATION, NOT_MITRE, NOT_RULE_IDS, RULE_IDS, WHERE,
     },
 };
 use crate::{fields::parse, osmatch::OsMatch};
@@ -85,10 +85,26 @@ struct FieldCondition {
 #[derive(Clone, Debug, PartialEq)]
 enum Condition {
     Level(RangeInclusive<u16>),
-    RuleIds { ranges: Vec<RangeInclusive<u64>>, pass: bool },
-    Groups { names: Vec<String>, pass: bool },
-    Agents { patterns: Vec<String>, pass: bool },
-    Location { pattern: OsMatch, pass: bool },
+    RuleIds {
+        ranges: Vec<RangeInclusive<u64>>,
+        pass: bool,
+    },
+    Groups {
+        names: Vec<String>,
+        pass: bool,
+    },
+    Agents {
+        patterns: Vec<String>,
+        pass: bool,
+    },
+    Location {
+        pattern: OsMatch,
+        pass: bool,
+    },
+    /// Tried on each of the groups.
+    AnyGroup(OsMatch),
+    /// Tried on all of them in one line.
+    GroupLine(OsMatch),
 }
 
 impl Default for Filter {
@@ -237,6 +253,12 @@ impl Filter {
                 conditions.push(Condition::Groups { names, pass });
             }
         }
+        if let Some(pattern) = section.text(&GROUP_PATTERN) {
+            conditions.push(Condition::AnyGroup(OsMatch::new(pattern)));
+        }
+        if let Some(pattern) = section.text(&GROUP_LINE) {
+            conditions.push(Condition::GroupLine(OsMatch::new(pattern)));
+        }
         for (setting, pass) in [(&AGENTS, true), (&NOT_AGENTS, false)] {
             if let Some(patterns) = section.texts(setting) {
                 conditions.push(Condition::Agents { patterns, pass });
@@ -317,6 +339,8 @@ impl Condition {
                 let hit = |name: &String| facets.groups.iter().any(|group| **group == **name);
                 names.iter().any(hit) == *pass
             }
+            Self::AnyGroup(pattern) => facets.groups.iter().any(|group| pattern.matches(group)),
+            Self::GroupLine(pattern) => pattern.matches(&group_line(&parse(event))),
             Self::Agents { patterns, pass } => {
                 let is = |text: &Option<Box<str>>, pattern: &str| {
                     text.as_deref().is_some_and(|text| glob(pattern.as_bytes(), text.as_bytes()))
@@ -359,6 +383,24 @@ impl FieldCondition {
         let hit = self.names.iter().any(|name| texts.iter().any(|text| is(name, text)));
         hit == self.pass
     }
+}
+
+/// How the JSON names what alerts.log has among the groups as `<name>_<tag>`, in their order.
+const COMPLIANCE: [&str; 7] = ["cis", "gdpr", "gpg13", "hipaa", "nist_800_53", "pci_dss", "tsc"];
+
+/// The groups as alerts.log has them. Where a tag stood among the names the JSON does not say.
+fn group_line(alert: &Value) -> String {
+    let texts = |name: &str| alert["rule"][name].as_array().into_iter().flatten();
+    let mut line = String::new();
+    for group in texts("groups").filter_map(Value::as_str) {
+        line.extend([group, ","]);
+    }
+    for name in COMPLIANCE {
+        for tag in texts(name).filter_map(Value::as_str) {
+            line.extend([name, "_", tag, ","]);
+        }
+    }
+    line
 }
 
 /// `*` stands for anything; all else for itself. Linear in the text for each star.

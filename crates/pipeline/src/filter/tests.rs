@@ -29,7 +29,7 @@ fn event(body: &str) -> Event {
 }
 
 const SSHD: &str = r#"{"rule":{"level":10,"id":"5763","groups":["sshd","authentication_failures"],
-    "mitre":{"id":["T1110.001"]}},"decoder":{"name":"sshd"},"data":{"integration":"virustotal"},
+    "mitre":{"id":["T1110.001"]},"pci_dss":["10.2"]},"decoder":{"name":"sshd"},"data":{"integration":"virustotal"},
     "agent":{"id":"001","name":"web-01","labels":{"group":"web, dmz"}},"location":"/var/log/auth.log"}"#;
 
 #[test]
@@ -46,6 +46,13 @@ fn each_condition_and_its_twin() {
         ("groups",       texts(&["sshd", "x"]),             true),
         ("groups",       texts(&["ssh"]),                   false),
         ("not_groups",   texts(&["sshd"]),                  false),
+        ("group_pattern", Value::Text("^SSH".into()),       true),
+        ("group_pattern", Value::Text("^ssh$|pam".into()),  false),
+        ("group_pattern", Value::Text("!sshd".into()),      true),
+        ("group_line",   Value::Text("sshd,auth".into()),   true),
+        ("group_line",   Value::Text("^auth".into()),       false),
+        ("group_line",   Value::Text("pci_dss_10.2,$".into()), true),
+        ("group_line",   Value::Text("!sshd".into()),       false),
         ("agents",       texts(&["001"]),                   true),
         ("agents",       texts(&["web-*"]),                 true),
         ("agents",       texts(&["*-01"]),                  true),
