@@ -39,8 +39,7 @@ async fn every_sample_is_whole_where_no_http_is_spoken() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().canonicalize().unwrap();
     lines.extend([email().await, script(&place).await, process(&place).await]);
-    lines.extend([file(&place).await, stdout(), wazuh_socket(&place).await]);
-    lines.extend([file(&place).await, osquery().await, stdout()]);
+    lines.extend([file(&place).await, osquery().await, stdout(), wazuh_socket(&place).await]);
     bodies::print(&lines);
 }
 

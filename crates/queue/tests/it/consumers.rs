@@ -142,7 +142,7 @@ async fn a_damaged_consumer_is_set_aside_and_stops_nothing() {
     bed.q().put_consumer(record("archive", true, 1)).await.unwrap();
     bed.q().put_consumer(record("siem", false, 2)).await.unwrap();
     bed.close().await;
-    let key = b"carchive\0\0".to_vec();
+    let key = b"parchive\0\0".to_vec();
     let mut value = bed.memory_store().get(&key).unwrap().unwrap();
     *value.last_mut().unwrap() ^= 1;
     bed.memory_store().apply(vec![holdfast_queue::store::Write::Put(key, value)]).unwrap();
