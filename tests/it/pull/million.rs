@@ -18,7 +18,7 @@ use super::{kept, made};
 use crate::support::{
     Gateway,
     config::TOKEN,
-    http::Call,
+    http::{Answer, Call},
     wait::{now_ns, since},
 };
 
@@ -64,12 +64,16 @@ struct Reader {
 
 impl Reader {
     fn call(&self, method: &str, path: &str, body: &Value) -> Option<Value> {
+        let answer = self.ask(method, path, body).filter(|answer| answer.status == 200)?;
+        serde_json::from_str(&answer.text).ok()
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Option<Answer> {
         let port = self.shared.port.load(Ordering::SeqCst);
         let path = format!("/v1/consumers/{}/{path}", self.name);
         let call = Call::new(port, method, &path).bearer(TOKEN);
         let call = call.body("application/json", body.to_string());
-        let answer = call.send().ok().filter(|answer| answer.status == 200)?;
-        serde_json::from_str(&answer.text).ok()
+        call.send().ok()
     }
 
     /// All that matches, in order, and nothing that was acknowledged.
@@ -130,10 +134,16 @@ impl Reader {
         }
     }
 
-    /// Without an answer it asks again until it has one, as a client should.
+    /// Without an answer it asks again until it has one, as a client should. When it is told to ask
+    /// for them first, because the gateway was killed with two pages handed out, they come again.
     fn retry(&mut self, body: &Value, numbers: &[u64]) {
         self.unsure.extend(numbers);
-        while self.call("POST", "ack", body).is_none() {
+        loop {
+            match self.ask("POST", "ack", body).map(|answer| answer.status) {
+                Some(200) => break,
+                Some(409) => return,
+                _ => {}
+            }
             assert!(!self.shared.give_up.load(Ordering::SeqCst), "{} was given up", self.name);
             thread::sleep(Duration::from_millis(20));
         }
