@@ -18,7 +18,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
 };
 
 use super::{
@@ -52,9 +52,11 @@ fn destination(name: &str, table: &str, fault: &str) -> Arc<dyn Destination> {
     built.unwrap_or_else(|faults| panic!("{name}: {faults:?}"))
 }
 
-/// A port that nobody listens on.
-async fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+/// A port that nobody listens on, and nobody else can have while the test runs.
+fn nobody() -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    Box::leak(Box::new(socket)).local_addr().unwrap().to_string()
 }
 
 async fn play(name: &'static str, fault: &'static str) -> String {
@@ -77,7 +79,7 @@ async fn play(name: &'static str, fault: &'static str) -> String {
             destination(name, &table, fault)
         }
         "syslog.tcp" | "syslog.tls" | "syslog.relp" => {
-            let address = if fault == "refused" { nobody().await } else { stream(fault).await };
+            let address = if fault == "refused" { nobody() } else { stream(fault).await };
             let transport = type_behind(name);
             let more = if transport == "tls" { "\nserver_name = \"localhost\"" } else { "" };
             let table = format!("address = \"{address}\"\ntransport = \"{transport}\"{more}");
@@ -196,7 +198,7 @@ fn stranger() -> tokio_rustls::TlsAcceptor {
 
 async fn email(fault: &'static str) -> Arc<dyn Destination> {
     let (port, tls) = match fault {
-        "refused" => (nobody().await.rsplit_once(':').unwrap().1.parse().unwrap(), "none"),
+        "refused" => (nobody().rsplit_once(':').unwrap().1.parse().unwrap(), "none"),
         "untrusted" => (stream(fault).await.rsplit_once(':').unwrap().1.parse().unwrap(), "tls"),
         "no_starttls" => (MailServer::start(None).await.port, "starttls"),
         _ => (MailServer::start(trouble(fault)).await.port, "none"),
