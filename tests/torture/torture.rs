@@ -63,6 +63,17 @@ impl Bench {
         thread::sleep(Duration::from_millis(self.dice.random_range(range)));
     }
 
+    /// Only when the killed one's last requests have been dealt with does the next run begin.
+    fn end_run(&mut self) {
+        self.gateway.kill();
+        for sink in &self.sinks {
+            eventually("the dead one's connections close", || {
+                holds(sink.receiver.open_connections() == 0)
+            });
+        }
+        self.mood.run.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// One run of the gateway, to its violent end.
     fn live_and_die(&mut self, kill: u32) {
         if self.dice.random_bool(0.15) {
@@ -75,14 +86,7 @@ impl Bench {
             self.port.store(self.gateway.port, Ordering::SeqCst);
             self.millis(50..900);
         }
-        self.gateway.kill();
-        // Only when its last requests have been dealt with does the next run begin.
-        for sink in &self.sinks {
-            eventually("the dead one's connections close", || {
-                holds(sink.receiver.open_connections() == 0)
-            });
-        }
-        self.mood.run.fetch_add(1, Ordering::SeqCst);
+        self.end_run();
         for sink in &mut self.sinks {
             match self.dice.random_range(0..10) {
                 0 | 1 => sink.receiver.go_away(),
@@ -180,8 +184,7 @@ fn alongside(bench: &mut Bench, folder: &Path, kills: u32, seed: u64) -> (Writte
         if let Err(panic) = killed {
             std::panic::resume_unwind(panic);
         }
-        bench.gateway.kill();
-        bench.mood.run.fetch_add(1, Ordering::SeqCst);
+        bench.end_run();
         (written, posted)
     })
 }
