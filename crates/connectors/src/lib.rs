@@ -16,7 +16,7 @@ mod indicators;
 mod message;
 pub mod secrets;
 mod serial;
-mod server_tls;
+pub mod server_tls;
 pub mod sources;
 mod uuid5;
 mod vendor;

@@ -1,4 +1,5 @@
-//! The certificate of a listener of a source's own, and whose clients' certificates it wants.
+//! A listener's certificate, and whose clients' certificates it wants: for sources that listen, and
+//! for the gateway.
 //!
 //! Promises: what is loaded works: the key fits the certificate, and the key's file is readable by
 //! nobody else. Does not look at dates: an expired certificate is served, and clients say so.
@@ -18,7 +19,7 @@ use holdfast_model::{
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 use crate::secrets::{LiveSecret, SecretError};
@@ -40,7 +41,16 @@ const KEY: Setting = Setting::optional("key", "\"/etc/holdfast/tls/key.pem\"", "
 const CLIENT_CA: Setting =
     Setting::optional("client_ca", "\"/etc/holdfast/tls/clients.pem\"", "Whose clients may come.");
 
-/// Where the certificates are.
+/// A certificate with those that lead to its root, and its private key.
+#[derive(Debug)]
+pub struct Identity {
+    cert: PathBuf,
+    key: PathBuf,
+    chain: Vec<CertificateDer<'static>>,
+    private: PrivateKeyDer<'static>,
+}
+
+/// Where a source's certificates are.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsFiles {
     cert: PathBuf,
@@ -48,8 +58,9 @@ pub(crate) struct TlsFiles {
     client_ca: Option<PathBuf>,
 }
 
+/// Why a listener's files cannot be used. Each names its file.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     #[error("{} cannot be read", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
     #[error("{} has more than {FILE_BYTES_MAX} bytes", .0.display())]
@@ -106,36 +117,72 @@ impl TlsFiles {
 
     /// Reads all files anew.
     pub(crate) fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let chain = certificates(&self.cert)?;
-        let secret = LiveSecret::resolve(&SecretSpec::File(self.key.display().to_string()))?;
-        let key = PrivateKeyDer::from_pem_slice(secret.current().expose().as_bytes())
-            .map_err(|_| TlsError::NoKey(self.key.clone()))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let clients = match &self.client_ca {
-            None => WebPkiClientVerifier::no_client_auth(),
-            Some(path) => {
-                let bad = |error| TlsError::BadCertificate(path.clone(), error);
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|error| bad(error.into()))?;
-                }
-                let (roots, provider) = (Arc::new(roots), Arc::clone(&provider));
-                let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                builder.build().map_err(|error| bad(error.into()))?
-            }
-        };
+        let identity = Identity::read(&self.cert, &self.key)?;
+        identity.serve(clients(self.client_ca.as_deref(), true)?, &[])
+    }
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Reads both files.
+    ///
+    /// # Errors
+    ///
+    /// See [`TlsError`]; the key's file is judged as a secret's.
+    pub fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = certificates(cert)?;
+        let secret = LiveSecret::resolve(&SecretSpec::File(key.display().to_string()))?;
+        let private = PrivateKeyDer::from_pem_slice(secret.current().expose().as_bytes())
+            .map_err(|_| TlsError::NoKey(key.to_owned()))?;
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), chain, private })
+    }
+
+    /// What a listener is made of that offers these protocols (RFC 7301), and asks for certificates
+    /// as `clients` says.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Mismatch`]: key and certificate do not go together.
+    pub fn serve(
+        &self,
+        clients: Arc<dyn ClientCertVerifier>,
+        protocols: &[&[u8]],
+    ) -> Result<Arc<ServerConfig>, TlsError> {
         let mismatch = |source| {
             let (cert, key) = (self.cert.clone(), self.key.clone());
             TlsError::Mismatch { cert, key, source }
         };
-        let config = ServerConfig::builder_with_provider(provider)
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(mismatch)?
             .with_client_cert_verifier(clients)
-            .with_single_cert(chain, key)
+            .with_single_cert(self.chain.clone(), self.private.clone_key())
             .map_err(mismatch)?;
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }
+}
+
+/// Takes clients whose certificate one in this file signed; without a file it asks for none.
+/// `needed`: a client without one is refused.
+///
+/// # Errors
+///
+/// The file cannot be read, or holds no certificates.
+pub fn clients(ca: Option<&Path>, needed: bool) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(path) = ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let bad = |error| TlsError::BadCertificate(path.to_owned(), error);
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| bad(error.into()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if needed { builder } else { builder.allow_unauthenticated() };
+    let verifier = builder.build().map_err(|error| bad(error.into()))?;
+    Ok(verifier)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
