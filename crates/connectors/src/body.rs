@@ -13,7 +13,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use holdfast_model::{DeliveryError, Event, Kind, Member, Reason, Timestamp, alert::one_line};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// A body longer than this is compressed on the blocking pool: it takes milliseconds there.
 const COMPRESS_INLINE_BYTES_MAX: usize = 16 * 1024;
@@ -45,6 +45,11 @@ enum Data<'a> {
     Json(&'a RawValue),
     /// It is not JSON after all. A text keeps the rest readable.
     Text(&'a str),
+}
+
+/// An event's body; null when it is not JSON. What is not UTF-8 becomes U+FFFD.
+pub(crate) fn parse(body: &[u8]) -> Value {
+    serde_json::from_str(&String::from_utf8_lossy(body)).unwrap_or_default()
 }
 
 /// One event as a body of its own.

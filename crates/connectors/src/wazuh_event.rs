@@ -7,7 +7,6 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
 use holdfast_model::{DeliveryError, Event, Kind, Member, Reason};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -68,11 +67,6 @@ pub(crate) fn alert_of(member: &Member) -> Option<&Event> {
     event.filter(|event| event.kind == Kind::Alert)
 }
 
-/// An event's body; null when it is not JSON.
-pub(crate) fn parse(body: &Bytes) -> Value {
-    serde_json::from_str(&String::from_utf8_lossy(body)).unwrap_or_default()
-}
-
 /// The agent of an alert, if it has one.
 pub(crate) fn agent_of(alert: &Value) -> Option<Agent> {
     let text = |pointer: &str| alert.pointer(pointer)?.as_str().map(str::to_owned);
@@ -107,7 +101,7 @@ fn wrapped(member: &Member, clean: &str) -> Result<String, DeliveryError> {
         Ok(json) => Data::Json(json),
         Err(_) => Data::Text(clean),
     };
-    let alert = alert_of(member).map(|event| parse(&event.body));
+    let alert = alert_of(member).map(|event| body::parse(&event.body));
     let holdfast = Inner {
         kind: member.event.kind.as_str(),
         event: member.id.to_string(),

@@ -17,6 +17,8 @@ use std::{borrow::Cow, sync::Arc};
 use holdfast_model::{Action, Kind, Member, Parent};
 use serde_json::{Map, Value, json};
 
+use crate::body;
+
 pub(crate) use self::{
     lifecycle::{GROUP, Lifecycle, Phase, RESOLVED_BY},
     severities::Severities,
@@ -174,8 +176,7 @@ impl About {
 impl Message {
     pub(crate) fn of(member: &Member) -> Self {
         let event = &member.event;
-        let alert = serde_json::from_str(&String::from_utf8_lossy(&event.body));
-        let alert: Value = alert.unwrap_or(Value::Null);
+        let alert = body::parse(&event.body);
         let text = |pointer: &str| facts::text(&alert, pointer);
         let level = alert.pointer("/rule/level").and_then(Value::as_u64);
         let word = text("/rule/level").or_else(|| text("/wazuh/rule/level"));
@@ -259,10 +260,7 @@ fn callback_title(body: &Value) -> String {
 /// What a template sees of the event that another one is about.
 fn parent_of(parent: &Parent) -> Value {
     let links = parent.links.iter().map(|(lane, id)| (lane.to_string(), id.clone().into()));
-    let alert = parent
-        .event
-        .as_ref()
-        .and_then(|event| serde_json::from_str(&String::from_utf8_lossy(&event.body)).ok());
+    let alert = parent.event.as_ref().map(|event| body::parse(&event.body));
     json!({
         "id": parent.id.to_string(),
         "key": parent.key,

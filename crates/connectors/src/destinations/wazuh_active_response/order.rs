@@ -6,7 +6,7 @@ use holdfast_model::{Kind, Member};
 use serde_json::Value;
 
 use super::{refusal::Refusal, settings::Policy};
-use crate::wazuh_event;
+use crate::{body, wazuh_event};
 
 /// Longest piece of an event that a refusal repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -32,7 +32,7 @@ impl Order {
         }
         // Of the alert alone: a callback's or a lookup's body is somebody else's word.
         let alert = wazuh_event::alert_of(member).ok_or(Refusal::NoAlert)?;
-        let alert = wazuh_event::parse(&alert.body);
+        let alert = body::parse(&alert.body);
         let agent = agent_of(&alert, policy.allow_manager)?;
         let address = address_of(&alert, &policy.address)?;
         Ok(Self { agent, address, command, asked_by })
@@ -47,7 +47,7 @@ fn command_of(member: &Member, policy: &Policy) -> Result<(String, String), Refu
             Ok((command, format!("rule of the lane, event {}", member.id)))
         }
         Kind::Callback => {
-            let said = wazuh_event::parse(&member.event.body);
+            let said = body::parse(&member.event.body);
             let action = said["action"].as_str().unwrap_or_default();
             if action != "action_requested" {
                 return Err(Refusal::Action(shown(action)));

@@ -33,6 +33,7 @@ use tokio::{net::UnixDatagram, time::timeout};
 
 use super::{Context, Kind};
 use crate::{
+    body,
     message::{TEMPLATE, Template},
     wazuh_event::{self, Agent, EVENT_BYTES_MAX},
 };
@@ -144,7 +145,7 @@ impl WazuhSocket {
     /// Agent and location, as analysisd takes them apart again.
     fn place(&self, member: &Member) -> String {
         let answer = match member.event.kind {
-            EventKind::Lookup => wazuh_event::parse(&member.event.body),
+            EventKind::Lookup => body::parse(&member.event.body),
             _ => Value::Null,
         };
         let integration = wazuh_event::integration_of(&answer);
@@ -152,7 +153,7 @@ impl WazuhSocket {
         // Wazuh's script says of nobody's alert that a question failed.
         let failed = answer.get(integration).is_some_and(|said| said.get("error").is_some());
         let agent = wazuh_event::alert_of(member)
-            .and_then(|alert| wazuh_event::agent_of(&wazuh_event::parse(&alert.body)));
+            .and_then(|alert| wazuh_event::agent_of(&body::parse(&alert.body)));
         match agent {
             Some(agent) if agent.id != "000" && !failed => {
                 format!("{}->{location}", escaped(&attribution(&agent)))
