@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{Ledger, LogId, Name, Seq, Timestamp};
+use holdfast_model::{Event, Ledger, LogId, Name, Seq, Timestamp};
 use tokio::sync::watch;
 
 /// What the pipeline needs of a queue. Only what a clustered engine can do idempotently, too.
@@ -99,6 +99,15 @@ pub trait QueueEngine: Send + Sync {
     /// The events from `from` on, as many as fit into `limit`. Empty at the head.
     async fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, QueueError>;
 
+    /// One event, while the log has it.
+    async fn event(&self, seq: Seq) -> Result<Option<Arc<Event>>, QueueError> {
+        if seq >= *self.head().borrow() {
+            return Ok(None);
+        }
+        let page = self.read(seq, ReadLimit { events_max: 1, bytes_max: 1 }).await?;
+        Ok(page.events.into_iter().next().filter(|event| event.seq == seq))
+    }
+
     /// Stores what became of some of a lane's events. Each item is stored whole or not at all, in
     /// order.
     async fn settle(&self, lane: &Name, items: Vec<Settle>) -> Result<(), QueueError>;
@@ -139,6 +148,9 @@ pub trait QueueEngine: Send + Sync {
 
     /// Where one event stands in every lane, and in the dead letters of sources.
     async fn trace(&self, seq: Seq) -> Result<Vec<Trace>, QueueError>;
+
+    /// Where one event stands in one lane. `None`: there is no such lane, or no such event.
+    async fn standing(&self, lane: &Name, seq: Seq) -> Result<Option<Standing>, QueueError>;
 
     /// Stores a job, new or changed. A new one (`id` 0) is given its id, and its own lane where it
     /// needs one. One that has ended stays as it ended.

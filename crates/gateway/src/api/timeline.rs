@@ -13,8 +13,7 @@ use axum::{Json, extract::State};
 use holdfast_model::{DeadReason, Event, EventId, Name, Seq, Timestamp, delivery_key};
 use holdfast_pipeline::filter::Verdict;
 use holdfast_queue::{
-    AttemptNote, DeadLetter, LaneLink, QueueEngine, ReadLimit, RetryRecord, Standing, StoredEvent,
-    Trace,
+    AttemptNote, DeadLetter, LaneLink, QueueEngine, RetryRecord, Standing, StoredEvent, Trace,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -147,12 +146,8 @@ impl Api {
 
     /// The event, if the log still has it.
     async fn logged(&self, id: &EventId) -> Result<Option<StoredEvent>, Problem> {
-        if id.seq >= *self.engine.head().borrow() {
-            return Ok(None);
-        }
-        let page = self.engine.read(id.seq, ReadLimit { events_max: 1, bytes_max: 1 }).await?;
-        let found = page.events.first().filter(|event| event.seq == id.seq);
-        Ok(found.map(|event| StoredEvent::of(event)))
+        let found = self.engine.event(id.seq).await?;
+        Ok(found.as_deref().map(StoredEvent::of))
     }
 }
 

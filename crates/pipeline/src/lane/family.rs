@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use holdfast_model::{Chain, Event, EventId, Kind, Member, Parent, Seq, delivery_key};
-use holdfast_queue::{LaneLink, QueueEngine, QueueError, ReadLimit, Standing};
+use holdfast_model::{Chain, Event, EventId, Kind, Member, Parent, delivery_key};
+use holdfast_queue::{LaneLink, QueueError, Standing};
 
 use crate::lane::flight::Craft;
 
@@ -49,11 +49,10 @@ impl Craft {
         if parent.remote_id.is_some() || parent.id.log != self.log_id {
             return false;
         }
-        match self.engine.trace(parent.id.seq).await {
-            Ok(traces) => traces.iter().any(|trace| {
-                let waits = matches!(trace.standing, Standing::Unsettled | Standing::Retrying(_));
-                waits && trace.owner == self.linked_as.as_str()
-            }),
+        match self.engine.standing(&self.linked_as, parent.id.seq).await {
+            Ok(standing) => {
+                matches!(standing, Some(Standing::Unsettled | Standing::Retrying(_)))
+            }
             // The attempt goes on, as it does where nothing is known of the parent.
             Err(error) => {
                 let (lane, error) = (&self.lane, Chain(&error));
@@ -76,20 +75,11 @@ impl Craft {
                 parent.links.push((lane, link.remote_id));
             }
         }
-        parent.event = event_at(&*self.engine, id.seq).await?;
+        parent.event = self.engine.event(id.seq).await?;
         Ok(parent)
     }
 
     fn key_of(&self, id: &EventId) -> String {
         delivery_key(id, &self.keyed_as, None)
     }
-}
-
-/// One event, while the log has it.
-async fn event_at(engine: &dyn QueueEngine, seq: Seq) -> Result<Option<Arc<Event>>, QueueError> {
-    if seq >= *engine.head().borrow() {
-        return Ok(None);
-    }
-    let page = engine.read(seq, ReadLimit { events_max: 1, bytes_max: 1 }).await?;
-    Ok(page.events.into_iter().next().filter(|event| event.seq == seq))
 }

@@ -159,11 +159,12 @@ impl Craft {
             landing.members = unknown(events, why);
             return Landing { past, ..landing };
         }
-        let members = self.members(&events, &past).await;
+        let mut members = self.members(&events, &past).await;
         if let Some(outcomes) = self.held_back(&members).await {
             landing.members = events.into_iter().zip(outcomes).collect();
             return Landing { past, ..landing };
         }
+        self.enrich(&mut members).await;
         let sent = salvo::send(members, self.poison_limit, &*self).await;
         Landing {
             past,
@@ -204,14 +205,17 @@ impl Craft {
         for member in members.iter_mut().filter(|member| member.event.parent.is_some()) {
             member.parent = self.parent(&member.event).await;
         }
-        self.enricher.enrich(&mut members).await;
+        members
+    }
+
+    async fn enrich(&self, members: &mut [Member]) {
+        self.enricher.enrich(members).await;
         for enrichment in members.iter().flat_map(|member| &member.enrichments) {
             match enrichment.answers {
                 Ok(_) => self.metrics.enrichments_answered.inc(),
                 Err(_) => self.metrics.enrichments_missing.inc(),
             }
         }
-        members
     }
 
     /// When one of them is too early, none is sent: it waits alone, and the others go at once.

@@ -268,6 +268,10 @@ impl QueueEngine for Engine {
         self.trace_event(seq).await
     }
 
+    async fn standing(&self, lane: &Name, seq: Seq) -> Result<Option<Standing>, QueueError> {
+        self.standing_of(lane, seq).await
+    }
+
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
         self.write(move |state, group| jobs::put(state, group, job)).await
     }

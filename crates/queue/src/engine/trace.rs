@@ -11,7 +11,7 @@ use super::{Engine, group::Group, read, state::State};
 use crate::{
     QueueEngine,
     error::QueueError,
-    types::{DeadId, ReadLimit, RetryRecord, Standing, Trace, is_express},
+    types::{DeadId, RetryRecord, Standing, Trace, is_express},
 };
 
 /// Batches of a lane that one look goes through.
@@ -36,10 +36,9 @@ impl Engine {
         if seq >= self.shared.published().head {
             return Ok(traces);
         }
-        let page = self.read(seq, ReadLimit { events_max: 1, bytes_max: 1 }).await?;
-        let event = page.events.into_iter().next().filter(|event| event.seq == seq);
+        let event = self.event(seq).await?;
         for lane in self.lanes() {
-            if let Some(standing) = self.standing(&lane.name, seq, event.as_ref()).await? {
+            if let Some(standing) = self.stands(&lane.name, seq, event.as_ref()).await? {
                 traces.push(Trace { owner: lane.name.to_string(), standing });
             }
         }
@@ -54,8 +53,20 @@ impl Engine {
         Ok(traces)
     }
 
+    pub(super) async fn standing_of(
+        &self,
+        lane: &Name,
+        seq: Seq,
+    ) -> Result<Option<Standing>, QueueError> {
+        if seq >= self.shared.published().head {
+            return Ok(None);
+        }
+        let event = self.event(seq).await?;
+        self.stands(lane, seq, event.as_ref()).await
+    }
+
     /// `None`: the lane is gone.
-    async fn standing(
+    async fn stands(
         &self,
         lane: &Name,
         seq: Seq,

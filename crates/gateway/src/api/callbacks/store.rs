@@ -11,7 +11,7 @@ use holdfast_model::{
     Action, Chain, EventId, Kind, Name, NewEvent, Notice, Operators, Seq, Timestamp,
     intake::Idempotency,
 };
-use holdfast_queue::{Append, AuditEntry, QueueError, ReadLimit};
+use holdfast_queue::{Append, AuditEntry, QueueError};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -118,11 +118,7 @@ impl Desk {
         if place.disputed {
             return Ok(Subject::Disputed);
         }
-        let limit = ReadLimit { events_max: 1, bytes_max: 1 };
-        let page = self.engine.read(parent.seq, limit).await?;
-        let Some(event) = page.events.first().filter(|event| event.seq == parent.seq) else {
-            return Ok(Subject::Gone);
-        };
+        let Some(event) = self.engine.event(parent.seq).await? else { return Ok(Subject::Gone) };
         let links = self.engine.links_of(parent.seq).await?;
         let sent = links.iter().find(|found| found.lane == *lane).map(|found| found.link.at);
         Ok(Subject::Event { sent_at: sent.unwrap_or(event.received_at) })

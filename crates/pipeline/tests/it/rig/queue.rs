@@ -205,6 +205,10 @@ impl QueueEngine for Watched {
         self.engine.trace(seq).await
     }
 
+    async fn standing(&self, lane: &Name, seq: Seq) -> Result<Option<Standing>, QueueError> {
+        self.engine.standing(lane, seq).await
+    }
+
     async fn put_job(&self, job: JobRecord) -> Result<JobRecord, QueueError> {
         let _hold = hold();
         self.engine.put_job(job).await
