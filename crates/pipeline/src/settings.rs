@@ -1,5 +1,7 @@
 //! The settings that every lane has, whatever its destination.
 
+mod keys;
+
 use std::time::Duration;
 
 use holdfast_model::{
@@ -9,6 +11,13 @@ use holdfast_model::{
 };
 use holdfast_queue::Start;
 
+pub use self::keys::{BATCH_SETTINGS, BREAKER_SETTINGS, RETRY_SETTINGS, SETTINGS, STORM_SETTINGS};
+use self::keys::{
+    BY, CANARY, CONCURRENCY, ENRICH, ENRICH_WAIT, EXPRESS_LEVEL, FAILURES, FOLLOW, FORMAT,
+    IN_DOUBT, INITIAL, LOOPS, MAX, MAX_AGE, MAX_BACKLOG, MAX_BYTES, MAX_EVENTS, MAX_PENDING,
+    MAX_WAIT, ON_OVERFLOW, ORDER, ORDER_KEY, POISON_LIMIT, RATE, RATIO, RENAMED_FROM,
+    SERVER_WAIT_MAX, START, STORM_WINDOW, TIMEOUT, WINDOW,
+};
 use crate::{
     breaker::BreakerSettings,
     fields::Path,
@@ -22,168 +31,6 @@ const STORM_FIELDS_MAX: usize = 8;
 
 /// Lookups that one destination asks, at most.
 const ENRICH_MAX: usize = 8;
-
-const RATE: Setting = Setting::optional(
-    "rate",
-    "\"30/min\"",
-    "Attempts per s, min, h or day. Without it the lane goes as fast as the destination answers.",
-);
-const CONCURRENCY: Setting = Setting::new(
-    "concurrency",
-    "8",
-    "Attempts under way at once, 1 to 1024. Also bounds what is sent again after a crash: \
-     `concurrency` x `batch.max_events` events.",
-);
-const TIMEOUT: Setting = Setting::new(
-    "timeout",
-    "\"30s\"",
-    "Longest wait for one attempt, connect to last byte: 10ms to 10m.",
-);
-const IN_DOUBT: Setting = Setting::new(
-    "in_doubt",
-    "\"resend\"",
-    "What to do with an event that was sent and never answered, where the destination can neither \
-     dedupe nor be searched: \"resend\" or \"dead_letter\". One with `search_lag` is searched.",
-);
-const START: Setting = Setting::new(
-    "start",
-    "\"new\"",
-    "Where a lane that is new begins: \"new\" (at the head) or \"all\" (with what the log still has).",
-);
-const POISON_LIMIT: Setting = Setting::new(
-    "poison_limit",
-    "10",
-    "Permanent errors in a row, over at least 3 rules, that park the lane as wrongly set up; \
-     those events go back to pending. 2 to 1000.",
-);
-const ORDER: Setting = Setting::new(
-    "order",
-    "\"none\"",
-    "Which events must not overtake each other: \"none\", \"strict\" (all of them: one request at a \
-     time), or \"key\" (those with the same `order_key`). Items of one bulk request count as sent \
-     together.",
-);
-const ORDER_KEY: Setting = Setting::new(
-    "order_key",
-    "\"agent.id\"",
-    "The field of the alert that `order = \"key\"` goes by, with dots. Keys are spread over 128 slots, \
-     and those in one slot wait for each other.",
-);
-const EXPRESS_LEVEL: Setting = Setting::optional(
-    "express_level",
-    "12",
-    "Events at or above this level go before the others, with a position of their own, so that a \
-     fresh critical alert does not wait behind a backlog. 0 to 16; not with `order = \"strict\"`.",
-);
-const BY: Setting = Setting::new(
-    "by",
-    "[\"rule.id\", \"agent.id\"]",
-    "The fields, with dots, in which events alike are the same.",
-);
-const STORM_WINDOW: Setting = Setting::new(
-    "window",
-    "\"5m\"",
-    "How long after the first of them events alike are held back. 1s to 7d.",
-);
-const MAX_EVENTS: Setting =
-    Setting::new("max_events", "1", "Most events in one request, 1 to 10000; 1: no batches.");
-const MAX_BYTES: Setting = Setting::new(
-    "max_bytes",
-    "\"1MiB\"",
-    "Most bytes of alerts in one request, 1KiB to 64MiB. A \
-     batch above 8MiB that has to wait for a retry is sent again in parts.",
-);
-const MAX_WAIT: Setting =
-    Setting::new("max_wait", "\"200ms\"", "Longest wait for a batch to fill, 0s to 10m.");
-const FORMAT: Setting = Setting::new(
-    "format",
-    "\"ndjson\"",
-    "How a batch is written: \"ndjson\", \"array\", or \"envelope\" (lines with id, seq and alert).",
-);
-const INITIAL: Setting = Setting::new(
-    "initial",
-    "\"1s\"",
-    "Wait after the first failure; it doubles each time. 1ms to 1h.",
-);
-const MAX: Setting = Setting::new("max", "\"5m\"", "Longest wait between two tries. 1ms to 24h.");
-const MAX_AGE: Setting = Setting::new(
-    "max_age",
-    "\"72h\"",
-    "How long an event is tried, from its first attempt and only while the lane is active; then it \
-     becomes a dead letter. 1s to 3650d.",
-);
-const SERVER_WAIT_MAX: Setting = Setting::new(
-    "server_wait_max",
-    "\"1h\"",
-    "The longest `Retry-After` that is obeyed. 1s to 30d.",
-);
-const MAX_PENDING: Setting = Setting::new(
-    "max_pending",
-    "10000",
-    "Events that may wait for a retry before the lane stops reading. 1 to 1000000.",
-);
-const FAILURES: Setting =
-    Setting::new("failures", "5", "Failures in a row that open the breaker. 1 to 1000.");
-const RATIO: Setting = Setting::new(
-    "ratio",
-    "0.5",
-    "Share of failures among at least 20 attempts in the window that opens it. 0.01 to 1.",
-);
-const WINDOW: Setting = Setting::new("window", "\"30s\"", "That window. 1s to 1h.");
-
-const MAX_BACKLOG: Setting = Setting::new(
-    "max_backlog",
-    "\"50%\"",
-    "How much of the log the lane may hold back: a share of `queue.max_size`, 1% to 100%, or a \
-     size, 64KiB to 1024TiB. Measured once a second, by the log's bytes shared out by events.",
-);
-const ON_OVERFLOW: Setting = Setting::new(
-    "on_overflow",
-    "\"block\"",
-    "What happens then: \"block\" (no more input is taken until the lane has caught up) or \
-     \"expire\" (its oldest unread events are given up, counted and audited).",
-);
-const CANARY: Setting = Setting::optional(
-    "canary",
-    "\"5m\"",
-    "How often a marked test event goes this way, to this destination alone, 1s to 7d; the next one \
-     only when the last has ended. Without it: never.",
-);
-const RENAMED_FROM: Setting = Setting::optional(
-    "renamed_from",
-    "\"old-name\"",
-    "The name that this destination had before. A lane that is new then takes over the position, \
-     retries, dead letters and counts of the old one.",
-);
-
-const FOLLOW: Setting = Setting::optional(
-    "follow",
-    "[\"closed\"]",
-    "What other systems say of events that this destination got, too: \"acknowledged\", \
-     \"commented\", \"assigned\", \"closed\", \"reopened\", \"verdict\". Callbacks with these actions \
-     go this way whatever `when` says; a closed case resolves the page or ticket of the same event, \
-     and with `group = \"problem\"` of the same problem.",
-);
-
-const ENRICH: Setting = Setting::optional(
-    "enrich",
-    "[\"vt\", \"misp\"]",
-    "Lookups, by their destinations' names, that are asked about an alert before it is sent, so that \
-     the message says what they know. At most 8.",
-);
-const ENRICH_WAIT: Setting = Setting::new(
-    "enrich_wait",
-    "\"5s\"",
-    "Longest wait for all of them together, 100ms to 1m. Then the message goes without, and says so.",
-);
-const LOOPS: Setting = Setting::optional(
-    "loops",
-    "\"allow\"",
-    "Whether alerts pass that came of an event which an integration put into Wazuh: \"refuse\" or \
-     \"allow\". Default: lookups and destinations that act on Wazuh refuse them, so that nothing \
-     goes round in circles, and all others let them pass. A lookup that refuses them asks nothing \
-     about answers either.",
-);
 
 /// What becomes of alerts that came of an injected event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,31 +129,6 @@ fn read_renamed_from(section: &Section<'_>) -> Option<Name> {
     }
 }
 
-/// The keys of every destination.
-pub const SETTINGS: &[&Setting] = &[
-    &RATE,
-    &CONCURRENCY,
-    &TIMEOUT,
-    &IN_DOUBT,
-    &START,
-    &POISON_LIMIT,
-    &ORDER,
-    &ORDER_KEY,
-    &EXPRESS_LEVEL,
-    &MAX_BACKLOG,
-    &ON_OVERFLOW,
-    &CANARY,
-    &RENAMED_FROM,
-    &FOLLOW,
-    &ENRICH,
-    &ENRICH_WAIT,
-    &LOOPS,
-];
-/// Of `digest` and of `dedup`.
-pub const STORM_SETTINGS: &[&Setting] = &[&BY, &STORM_WINDOW];
-pub const BATCH_SETTINGS: &[&Setting] = &[&MAX_EVENTS, &MAX_BYTES, &MAX_WAIT, &FORMAT];
-pub const RETRY_SETTINGS: &[&Setting] = &[&INITIAL, &MAX, &MAX_AGE, &SERVER_WAIT_MAX, &MAX_PENDING];
-pub const BREAKER_SETTINGS: &[&Setting] = &[&FAILURES, &RATIO, &WINDOW];
 pub const WHEN_SETTINGS: &[&Setting] = filter::SETTINGS;
 
 /// What becomes of an event that was sent and never answered.
