@@ -42,7 +42,8 @@ impl Judge {
                 0..15 => Answer::Fail(Reason::ServerFault),
                 15..20 => Answer::Fail(Reason::InDoubt),
                 20..22 => throttle(2),
-                22..26 if refusing && request.seqs.len() == 1 => {
+                // What it took before a crash it does not refuse when it comes again.
+                22..26 if refusing && request.seqs.len() == 1 && state.is_open(request.seqs[0]) => {
                     state.refused += 1;
                     state.ends(&request.seqs);
                     Answer::Fail(Reason::Refused)
@@ -74,6 +75,10 @@ impl State {
         let open = &self.open[&self.key_of[&seq]];
         let before = open.range(..seq).find(|earlier| !together.contains(earlier));
         self.overtaken.extend(before.map(|earlier| (*earlier, seq)));
+    }
+
+    fn is_open(&self, seq: Seq) -> bool {
+        self.open[&self.key_of[&seq]].contains(&seq)
     }
 
     fn ends(&mut self, seqs: &[Seq]) {
